@@ -154,8 +154,18 @@ bool plan_moves_tensor(const struct plan *p, const struct plan_instr *in)
 struct ir_share plan_kernel_share(const struct plan *p, const struct ir_graph *g, const struct plan_kernel *k)
 {
     static const struct ir_attrs none;
+    const struct ir_sharing all = { g->seq_len, p->h->context, p->h->tensor };
     return ir_share_of((enum ir_op)k->op, k->graph_op == PLAN_NONE ? &none : &g->ops.at[k->graph_op].attrs,
-                       (enum ir_split)k->split, k->split ? k->parts : 1, g->seq_len, p->h->context);
+                       (enum ir_split)k->split, k->split ? k->parts : 1, &all);
+}
+
+uint32_t plan_told(const struct plan_kernel *k)
+{
+    const struct ir_share share = { .split = k->split, .parts = k->parts };
+    const enum ir_pass pass = (enum ir_pass)k->pass;
+    if (k->again || k->op >= IR_OP_GRAPH_COUNT || ir_op_phases((enum ir_op)k->op, pass, &share) < 2)
+        return OPERAND_COUNT;
+    return pass == IR_PASS_F ? OPERAND_SAVE + 1 : OPERAND_STASH;
 }
 
 uint64_t plan_expert_rows(const struct plan *p, const struct ir_graph *g, uint32_t tensor)

@@ -226,9 +226,15 @@ static inline bool plan_writes(uint32_t op, uint32_t pass, uint32_t operand)
         return pass == IR_PASS_BI;
     return (operand >= OPERAND_DIN && operand < OPERAND_ACC) || operand >= OPERAND_DPARAM;
 }
+/* A norm of rows that several devices have, computed again: it reads save 0, the statistics that its forward kept, and has its second phase
+ * only. */
+static inline bool plan_knows(const struct plan_kernel *k)
+{
+    return k->again && k->op == IR_OP_RMSNORM && k->split == IR_WIDTH;
+}
 static inline bool plan_kernel_writes(const struct plan_kernel *k, uint32_t operand)
 {
-    return plan_writes(k->op, k->pass, operand);
+    return plan_writes(k->op, k->pass, operand) && !(plan_knows(k) && operand == OPERAND_SAVE);
 }
 struct plan_program {
     uint32_t chunk, sub; /* of the model; sub: number of the sub-chunk in the whole model */
@@ -240,8 +246,8 @@ struct plan_program {
     uint32_t tokens; /* of a sequence that its rows are; 0: all, in the order of a job whose sequences are not shared */
     uint32_t parts;  /* group over which its split operators are split; where no kernel has a split: 0 */
     uint32_t
-        phases; /* it runs in so many pieces more, one after the other on the same bases. Exchanges of numbers inside: so many kernels F
-                              have two phases, piece i > 0 begins with phase 1 of the i-th of them. A ring (a kernel with IR_RING): piece i is
+        phases; /* it runs in so many pieces more, one after the other on the same bases. Exchanges of numbers inside: so many kernels
+                              have two phases (plan_told()), piece i > 0 begins with phase 1 of the i-th of them. A ring (a kernel with IR_RING): piece i is
                               phase i of it; what it reads of keys and values, and SLOT_RING, have other bases, which a SHIFT brought */
     float seconds; /* predicted time of one run; 0: no prediction */
 };
@@ -421,6 +427,9 @@ uint32_t plan_group_at(const struct plan *p, uint32_t group, uint32_t device, ui
 bool plan_moves_tensor(const struct plan *p, const struct plan_instr *in);
 /* How a kernel's part is cut out. */
 struct ir_share plan_kernel_share(const struct plan *p, const struct ir_graph *g, const struct plan_kernel *k);
+/* A kernel that runs in two phases: the operand in which members tell each other numbers between them. OPERAND_COUNT: it has one phase, or is
+ * a ring's; a forward computed again asks nobody. */
+uint32_t plan_told(const struct plan_kernel *k);
 /* Rows by expert of such a tensor that a device sends of each sequence that it has tokens of, without a capacity. */
 uint64_t plan_expert_rows(const struct plan *p, const struct ir_graph *g, uint32_t tensor);
 /* The kernel of a program in pieces that is a ring; PLAN_NONE: its pieces are others. */

@@ -174,16 +174,16 @@ static void attention_shapes(const struct ir_attrs *a, uint32_t t, const struct 
     s->save[1].dtype = s->stash[0].dtype = s->stash[1].dtype = IR_F32;
 }
 
-struct ir_share ir_share_of(enum ir_op op, const struct ir_attrs *a, enum ir_split split, uint32_t parts, uint32_t t,
-                            uint32_t context)
+struct ir_share ir_share_of(enum ir_op op, const struct ir_attrs *a, enum ir_split split, uint32_t parts,
+                            const struct ir_sharing *all)
 {
-    const bool ring = split == IR_RING, all = op == IR_OP_ATTENTION || a->flags & IR_DOCUMENTS;
+    const bool ring = split == IR_RING, keys = op == IR_OP_ATTENTION || a->flags & IR_DOCUMENTS;
     return (struct ir_share){ .split = split,
-                              .parts = parts,
-                              .keys = !all   ? 0
-                                      : ring ? t / context
-                                             : t,
-                              .ring = ring ? context : 0 };
+                              .parts = op == IR_OP_RMSNORM && split == IR_WIDTH ? all->tensor : parts,
+                              .keys = !keys  ? 0
+                                      : ring ? all->t / all->context
+                                             : all->t,
+                              .ring = ring ? all->context : 0 };
 }
 
 void ir_op_part_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, const struct ir_share *share,

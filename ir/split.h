@@ -106,14 +106,19 @@ struct ir_share {
         keys; /* attention: keys and values there are here; 0: as many as tokens. Where documents are apart: tokens of the whole sequence */
     uint32_t ring; /* attention: context parts whose keys come one after the other; 0: all keys are there */
 };
-/* That of an operator so split, where sequences of t tokens have so many context parts. */
-struct ir_share ir_share_of(enum ir_op op, const struct ir_attrs *a, enum ir_split split, uint32_t parts, uint32_t t,
-                            uint32_t context);
+/* How a job shares sequences of t tokens: so many context parts, and devices of a tensor group. */
+struct ir_sharing {
+    uint32_t t, context, tensor;
+};
+/* That of an operator split into so many blocks. Where these are fewer than the devices of a tensor group, several have the same. */
+struct ir_share ir_share_of(enum ir_op op, const struct ir_attrs *a, enum ir_split split, uint32_t parts,
+                            const struct ir_sharing *all);
 /* ir_op_shapes() of a part: a are its local attributes, t its tokens. Beside those,
  *   documents apart      the last input, where they begin, has `keys` tokens
  *   attention            in[1], in[2] have `keys` tokens; packed q, k, v are not split (ir_graph_unpack()); ring: save[1] o so far, stash[0] dq so far, stash[1] dk and dv of a part so far, side
  *                        by side (keys, kv_heads*(D+Dv)), all float32
- *   rmsnorm, IR_WIDTH    save[1], stash[0] (parts,t) float32: sums of x*x, of x*w*dy, over the columns of each member
+ *   rmsnorm, IR_WIDTH    save[1], stash[0] (parts,t) float32: sums of x*x, of x*w*dy, over the columns of each member. Columns that r members
+ *                        have count r times, and the width they are divided by is that of all members; of each of these members dy is a term
  *   head_loss, IR_WORDS  save[1] (parts,t,3) float32: of each member and row the greatest logit, the sum of exp(logit - it), the target's
  *                        logit (0 where the target is another's)
  *   router, IR_COUNTS    save[1] (parts,2,E) int32: choices of each expert in each run of each member; in memory (parts,2,b,E). The best by

@@ -43,8 +43,8 @@ struct ir_share side_share(const struct sched *s, uint32_t op)
     if (!s->sides)
         return (struct ir_share){ 0 };
     const struct ir_node_op *o = &s->g->ops.at[op];
-    return ir_share_of((enum ir_op)o->op, &o->attrs, (enum ir_split)s->sides[op].split, s->sides[op].parts,
-                       s->g->seq_len, s->share.context);
+    const struct ir_sharing all = { s->g->seq_len, s->share.context, s->share.tensor };
+    return ir_share_of((enum ir_op)o->op, &o->attrs, (enum ir_split)s->sides[op].split, s->sides[op].parts, &all);
 }
 
 struct ir_attrs side_attrs(const struct sched *s, uint32_t op)
@@ -139,20 +139,20 @@ uint32_t side_counts(const struct sched *s, uint32_t op)
     return s->g->tensors.at[o->in[1]].producer;
 }
 
-bool side_is_told(const struct sched *s, uint32_t op, uint32_t save)
+bool side_tells(const struct sched *s, uint32_t op)
 {
-    return s->sides && save == 1 && s->g->ops.at[op].op == IR_OP_ROUTER && s->sides[op].split == IR_COUNTS;
+    const struct ir_share share = side_share(s, op);
+    return !share.ring && ir_op_phases((enum ir_op)s->g->ops.at[op].op, IR_PASS_F, &share) > 1;
 }
 
-uint32_t side_phases(const struct sched *s, const struct ir_sub *sub)
+bool side_knows(const struct sched *s, uint32_t op)
 {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < sub->n_ops && s->sides; i++) {
-        const uint32_t o = s->chunks.ops.at[sub->first_op + i];
-        const struct ir_share share = side_share(s, o);
-        n += !share.ring && ir_op_phases((enum ir_op)s->g->ops.at[o].op, IR_PASS_F, &share) > 1;
-    }
-    return n;
+    return s->g->ops.at[op].op == IR_OP_RMSNORM && side_tells(s, op);
+}
+
+bool side_is_kept(const struct sched *s, uint32_t op, uint32_t save)
+{
+    return side_tells(s, op) && save == (side_knows(s, op) ? 0 : 1);
 }
 
 uint32_t side_ring(const struct sched *s, const struct ir_sub *sub)

@@ -20,8 +20,10 @@ struct ir_shape side_tensor(const struct sched *s, const struct ir_sub *sub, uin
 struct ir_shape side_whole_rows(const struct sched *s, uint32_t tensor, enum ir_layout layout);
 /* The layout of the gradient of what is in this layout. */
 enum ir_layout side_dual(enum ir_layout layout);
-/* Operators of a sub-chunk whose forward has two phases, with an exchange of numbers between. */
-uint32_t side_phases(const struct sched *s, const struct ir_sub *sub);
+/* Has the forward of an operator two phases, between which members tell each other numbers: save 1 of it? */
+bool side_tells(const struct sched *s, uint32_t op);
+/* Is that a norm, for whose second phase save 0, what follows from these numbers, does too? */
+bool side_knows(const struct sched *s, uint32_t op);
 /* The attention of a sub-chunk that has keys and values one context part after the other; IR_NONE: it has none. It is alone then. */
 uint32_t side_ring(const struct sched *s, const struct ir_sub *sub);
 /* Does the backward of a sub-chunk compute its forward again? Not what travels between its pieces: a ring, and a loss over split words,
@@ -31,8 +33,8 @@ bool side_recomputes(const struct sched *s, const struct ir_sub *sub, uint32_t m
  * IR_NONE: it reads none. */
 enum { side_counts_input = 2 };
 uint32_t side_counts(const struct sched *s, uint32_t op);
-/* Saved tensor `save` of an operator is what members told each other: received, so kept where the forward is computed again. */
-bool side_is_told(const struct sched *s, uint32_t op, uint32_t save);
+/* Saved tensor `save` of an operator is what members told each other, or follows from it: kept where the forward is computed again. */
+bool side_is_kept(const struct sched *s, uint32_t op, uint32_t save);
 /* Tokens of an operator's rows; of a program's: 0 where sequences are not shared. */
 uint32_t side_op_tokens(const struct sched *s, uint32_t op);
 uint32_t side_program_tokens(const struct sched *s, const struct ir_sub *sub);

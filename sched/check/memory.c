@@ -70,12 +70,11 @@ static void touch_run(struct sweep *s, const struct plan_instr *in)
         const struct plan_base *b = &s->p->bases[in->first_base + i];
         uint32_t mode = slot->access & PLAN_WRITE ? MODE_WRITE : 0;
         bool reads = slot->kind == SLOT_GRAD ? !b->first : s->k->exposed[g->first_slot + i];
-        if (in->count && slot->kind == SLOT_GRAD)
-            continue;                                                   /* the first piece's */
         if ((slot->access & PLAN_READ && reads) || (in->count && mode)) /* what the piece before left goes on */
             mode |= MODE_READ;
         touch_base(s, b, mode, slot->bytes);
-        if (slot->kind == SLOT_GRAD && b->first && b->arena == ARENA_WORK) /* what it does not write is zeroed */
+        if (slot->kind == SLOT_GRAD && b->first && b->arena == ARENA_WORK &&
+            !in->count) /* what no piece writes is zeroed */
             touch(s, MAP_FILLED_WORK, MODE_FIRST, b->buffer, b->offset, slot->bytes);
     }
     for (uint32_t i = program->first_use; i < program->first_use + program->n_uses && !in->count; i++) {

@@ -8,11 +8,8 @@
 static const struct plan_kernel *phased_kernel(const struct plan *p, const struct plan_program *g, uint64_t piece)
 {
     for (uint32_t k = g->first_kernel; k < g->first_kernel + g->n_kernels; k++) {
-        const struct plan_kernel *kernel = &p->kernels[k];
-        const struct ir_share share = { .split = kernel->split, .parts = kernel->parts };
-        if (kernel->pass == IR_PASS_F && g->pass == IR_PASS_F &&
-            ir_op_phases((enum ir_op)kernel->op, IR_PASS_F, &share) > 1 && --piece == 0)
-            return kernel;
+        if (plan_told(&p->kernels[k]) < OPERAND_COUNT && --piece == 0)
+            return &p->kernels[k];
     }
     return NULL;
 }
@@ -25,21 +22,23 @@ enum status pieces_numbers(struct values *v, uint32_t i, const struct plan_instr
     const struct plan_instr *run = i ? in - 1 : in;
     const struct plan_kernel *k = run->op == PLAN_RUN ? phased_kernel(p, &p->programs[run->program], run->count + 1)
                                                       : NULL;
-    if (in->op != PLAN_ALL_GATHER || !k || !(k->mask >> (OPERAND_SAVE + 1) & 1))
+    const uint32_t bit = k ? plan_told(k) : OPERAND_COUNT;
+    if (in->op != PLAN_ALL_GATHER || !k || !(k->mask >> bit & 1))
         return check_wrong(v->c, RULE_VALUE, at, "gathers numbers, but not behind a piece of a program");
     const struct plan_program *g = &p->programs[run->program];
-    const uint32_t bit = OPERAND_SAVE + 1, group = p->channels[in->channel].group;
+    const uint32_t group = p->channels[in->channel].group;
     const struct plan_operand *o =
-        &p->operands[k->first_operand + (uint32_t)__builtin_popcount(k->mask & ((1u << bit) - 1))];
+        &p->operands[k->first_operand + (uint32_t)__builtin_popcountll(k->mask & ((UINT64_C(1) << bit) - 1))];
     const struct plan_base *held = &p->bases[run->first_base + o->slot], *b = &p->bases[in->first_base];
     struct ir_attrs local;
     struct ir_op_shapes s;
     struct ir_kernel part = check_kernel_part(v->c, g, k, &local);
     ir_op_part_shapes(part.op, &local, part.t, &part.share, &s);
-    uint64_t count = ir_shape_elements(&s.save[1]) * v->microbatch_size;
+    const struct ir_shape *told = bit == OPERAND_STASH ? &s.stash[0] : &s.save[1];
+    uint64_t count = ir_shape_elements(told) * v->microbatch_size;
     if (b[0].buffer != held->buffer || b[1].buffer != held->buffer || b[0].offset != held->offset + o->offset ||
-        b[1].offset != b[0].offset || in->type != s.save[1].dtype || in->mb != run->mb || in->stream != run->stream ||
-        in->count * k->parts != count)
+        b[1].offset != b[0].offset || in->type != told->dtype || in->mb != run->mb || in->stream != run->stream ||
+        in->count * part.share.parts != count)
         return check_wrong(v->c, RULE_VALUE, at, "does not gather the numbers of operator %s",
                            v->c->g->ops.at[k->graph_op].name);
     return check_same_members(v->c, v->cls, group, g->parts, true)

@@ -29,14 +29,20 @@ static int by_place(const void *a, const void *b)
 
 static const uint64_t one = 1; /* a bit of a mask */
 
-/* Beside those of its operator, what members tell each other: a loss over split words of rows; a router of choices, whose counts its backward
- * reads for a loss of them, and a dispatch for a capacity. What was told is not told again where a forward is computed again. */
+/* Beside those of its operator, what members tell each other: a loss over split words of rows; a norm of split rows their sums, and its
+ * backward sums of gradients; a router of choices, whose counts its backward reads for a loss of them, and a dispatch for a capacity. What was
+ * told is not told again where a forward is computed again. */
 static uint64_t told(const struct ir_node_op *op, const struct plan_kernel *k)
 {
     const bool f = k->pass == IR_PASS_F;
     switch (op->op) {
     case IR_OP_HEAD_LOSS:
         return f && k->split == IR_WORDS ? one << (OPERAND_SAVE + 1) : 0;
+    case IR_OP_RMSNORM:
+        return k->split != IR_WIDTH || k->pass == IR_PASS_BW ? 0
+               : f && k->again                               ? one << OPERAND_SAVE
+               : f                                           ? one << (OPERAND_SAVE + 1)
+                                                             : one << OPERAND_STASH;
     case IR_OP_ROUTER:
         return k->split == IR_COUNTS && (f ? !k->again : k->pass == IR_PASS_BI) ? one << (OPERAND_SAVE + 1) : 0;
     case IR_OP_DISPATCH:

@@ -297,13 +297,15 @@ static enum status split_input(const struct found *f, uint32_t i, uint32_t numbe
         const struct ir_node_op *op = &s->g->ops.at[o];
         if (op->op == IR_OP_LINEAR)
             return split_linear(f, o, IR_ROWS_OF_W, parts, number, e);
-        bool norm = op->op == IR_OP_RMSNORM || op->op == IR_OP_LAYERNORM;
-        if (norm && heads > 1 && ir_op_norm_groups(&op->attrs) != heads)
+        const bool norm = op->op == IR_OP_RMSNORM || op->op == IR_OP_LAYERNORM;
+        const bool joint = norm && heads > 1 && ir_op_norm_groups(&op->attrs) != heads;
+        const enum ir_split split = op->op == IR_OP_CLAMP || joint ? IR_WIDTH : IR_HEADS;
+        if (joint && !ir_op_splits((enum ir_op)op->op, &op->attrs, split, parts))
             return js_wrong(&directive_of(f)->js, e,
-                            "%s norms all heads together, which is not split yet: leave \"head\" out and use "
-                            "\"context\"",
+                            "%s norms several heads together, which is split for one rmsnorm of all of them only: "
+                            "leave \"head\" out and use \"context\"",
                             op->name);
-        set_side(f, o, op->op == IR_OP_CLAMP ? IR_WIDTH : IR_HEADS, parts, number);
+        set_side(f, o, split, parts, number);
     }
 }
 

@@ -119,14 +119,22 @@ static void number_channel(struct lowering *low, uint32_t set, uint32_t stream, 
     vec_add(&low->border_channels, b);
 }
 
-/* Over which groups the members of a sub-chunk's operators with two phases tell each other numbers: those that are split tell their tensor
- * group, those that count the whole sequence group. Both do not stand in one sub-chunk: what is split has its own. */
-static enum share_kind told_over(const struct sched *s, const struct ir_sub *sub)
+/* Over which groups members tell each other the numbers of an operator with two phases: where it is split over their tensor group, where it
+ * counts over the whole sequence group. */
+static enum share_kind told_over(const struct sched *s, uint32_t op)
 {
-    for (uint32_t i = 0; i < sub->n_ops; i++)
-        if (side_is_told(s, s->chunks.ops.at[sub->first_op + i], 1))
-            return SHARE_SEQUENCE;
-    return SHARE_TENSOR;
+    return s->sides[op].split == IR_COUNTS ? SHARE_SEQUENCE : SHARE_TENSOR;
+}
+
+static void number_told(struct lowering *low, const struct ir_node *n)
+{
+    struct sched *s = low->s;
+    const struct ir_sub *sub = &s->chunks.subs.at[n->what];
+    for (uint32_t i = 0; i < sub->n_ops; i++) {
+        const uint32_t o = s->chunks.ops.at[sub->first_op + i];
+        if (side_tells(s, o))
+            number_channel(low, n->set, 0, told_over(s, o));
+    }
 }
 
 void lower_number_borders(struct lowering *low, const struct list_plan *list)
@@ -136,8 +144,8 @@ void lower_number_borders(struct lowering *low, const struct list_plan *list)
         const struct ir_node *n = &list->dag.nodes.at[i];
         const struct ir_sub *sub = n->kind == IR_NODE_RUN ? &s->chunks.subs.at[n->what] : NULL;
         const uint32_t ring = sub ? side_ring(s, sub) : IR_NONE;
-        if (sub && n->pass == IR_PASS_F && side_phases(s, sub))
-            number_channel(low, n->set, 0, told_over(s, sub));
+        if (sub && n->pass == IR_PASS_F)
+            number_told(low, n);
         if (ring != IR_NONE)
             number_channel(low, n->set, s->directives.at[s->sides[ring].directive].stream, SHARE_CONTEXT);
         const struct ir_move *m = n->kind == IR_NODE_BORDER ? &list->dag.moves.at[n->what] : NULL;
@@ -256,33 +264,30 @@ void lower_border(struct class_lowering *c, uint32_t node, const struct ir_node 
 static const struct plan_kernel *phased_kernel(const struct class_lowering *c, uint32_t program, uint32_t index)
 {
     const struct plan_program *p = &c->pb.programs.at[program];
-    for (uint32_t k = p->first_kernel; k < p->first_kernel + p->n_kernels; k++) {
-        const struct plan_kernel *kernel = &c->pb.kernels.at[k];
-        const struct ir_share share = side_share(c->x->s, kernel->graph_op);
-        if (!share.ring && ir_op_phases((enum ir_op)kernel->op, IR_PASS_F, &share) > 1 && index-- == 0)
-            return kernel;
-    }
+    for (uint32_t k = p->first_kernel; k < p->first_kernel + p->n_kernels; k++)
+        if (plan_told(&c->pb.kernels.at[k]) < OPERAND_COUNT && index-- == 0)
+            return &c->pb.kernels.at[k];
     CHECK(!"a program has as many as it says");
     return NULL;
 }
 
-/* What the members tell each other lies in save 1 of the kernel, in their order: each has written its own part. */
+/* What the members tell each other lies in an operand of the kernel, in their order: each has written its own part. */
 static void gather_numbers(struct class_lowering *c, uint32_t node, const struct ir_node *n,
                            const struct plan_instr *run, const struct plan_kernel *k)
 {
-    const uint32_t first = run->first_base, bit = OPERAND_SAVE + 1;
-    const uint32_t number = (uint32_t)__builtin_popcount(k->mask & ((1u << bit) - 1));
+    const uint32_t first = run->first_base, bit = plan_told(k);
+    const uint32_t number = (uint32_t)__builtin_popcountll(k->mask & ((UINT64_C(1) << bit) - 1));
     const struct plan_operand *o = &c->pb.operands.at[k->first_operand + number];
     const uint32_t buffer = c->pb.bases.at[first + o->slot].buffer;
     const struct sched *s = c->x->s;
-    const enum share_kind kind = told_over(s, &s->chunks.subs.at[n->what]);
     struct ir_op_shapes shapes;
     side_shapes(s, k->graph_op, &shapes);
+    const struct ir_shape *told = bit == OPERAND_STASH ? &shapes.stash[0] : &shapes.save[1];
     struct plan_instr *i = lower_begin(c, node, PLAN_ALL_GATHER, 0);
     i->tensor = s->g->ops.at[k->graph_op].in[0];
-    i->channel = c->channel_of[find_channel(c->x, n->set, 0, kind)->channel];
-    i->count = ir_shape_elements(&shapes.save[1]) * s->microbatch_size / k->parts;
-    i->type = shapes.save[1].dtype;
+    i->channel = c->channel_of[find_channel(c->x, n->set, 0, told_over(s, k->graph_op))->channel];
+    i->count = ir_shape_elements(told) * s->microbatch_size / side_share(s, k->graph_op).parts;
+    i->type = told->dtype;
     lower_work_base(c, i, buffer, PLAN_READ | PLAN_OWN)->offset = o->offset;
     lower_work_base(c, i, buffer, PLAN_WRITE)->offset = o->offset;
 }

@@ -226,7 +226,7 @@ static uint32_t last_use_of_saved(const struct sched *s, const struct ir_sub *su
 {
     const uint32_t o = s->chunks.ops.at[sub->first_op + i];
     uint32_t last = i;
-    for (uint32_t k = i; k < sub->n_ops && side_is_told(s, o, j); k++)
+    for (uint32_t k = i; k < sub->n_ops && side_is_kept(s, o, j); k++)
         if (side_counts(s, s->chunks.ops.at[sub->first_op + k]) == o)
             last = k;
     return last;
@@ -302,7 +302,7 @@ static void forward_outputs(struct forward *f, struct plan_kernel *k, uint32_t i
                                    i,          last_use_of_saved(s, f->sub, i, j) };
         const struct place p = made_place(f->m, f->sub, f->t, made);
         operand(f->m, k, OPERAND_SAVE + j, p, 0);
-        if (side_is_told(s, o, j))
+        if (side_is_kept(s, o, j))
             f->told[o] = p;
     }
 }
@@ -495,8 +495,7 @@ static void backward(struct program_maker *m, const struct ir_sub *sub, const st
                 continue;
             bool add = j >= OPERAND_DPARAM && (step->add >> (j - OPERAND_DPARAM) & 1);
             operand(m, k, (uint32_t)j,
-                    value_place(&bw, step->operand[j],
-                                plan_writes(step->op, step->pass, (uint32_t)j) ? PLAN_WRITE : PLAN_READ),
+                    value_place(&bw, step->operand[j], step_writes(step, (uint32_t)j) ? PLAN_WRITE : PLAN_READ),
                     add ? PLAN_OPERAND_ADD : 0);
         }
         work(m, k, i);
@@ -519,13 +518,17 @@ static struct program_maker begin(struct programs *ps, uint32_t sub)
                                    .first_kernel = ps->pb->kernels.n };
 }
 
-/* Pieces of a program behind its first. */
-static uint32_t later_pieces(const struct sched *s, const struct ir_sub *sub, uint32_t pass)
+/* Pieces behind the first of the program that is made. */
+static uint32_t later_pieces(const struct program_maker *m, const struct ir_sub *sub, uint32_t pass)
 {
+    const struct plan_builder *pb = m->ps->pb;
     const bool backward = pass == IR_PASS_B || pass == IR_PASS_BI;
-    if (side_ring(s, sub) != IR_NONE)
-        return pass == IR_PASS_F ? s->share.context - 1 : backward ? s->share.context : 0;
-    return pass == IR_PASS_F ? side_phases(s, sub) : 0;
+    uint32_t n = 0;
+    if (side_ring(m->s, sub) != IR_NONE)
+        return pass == IR_PASS_F ? m->s->share.context - 1 : backward ? m->s->share.context : 0;
+    for (uint32_t k = m->first_kernel; k < pb->kernels.n; k++)
+        n += plan_told(&pb->kernels.at[k]) < OPERAND_COUNT;
+    return n;
 }
 
 static uint32_t finish(struct program_maker *m, struct program_key key)
@@ -546,7 +549,7 @@ static uint32_t finish(struct program_maker *m, struct program_key key)
                                                 .ep = m->ep,
                                                 .tokens = m->tokens,
                                                 .parts = m->parts,
-                                                .phases = later_pieces(m->s, &m->s->chunks.subs.at[key.sub], key.pass),
+                                                .phases = later_pieces(m, &m->s->chunks.subs.at[key.sub], key.pass),
                                                 .eval = key.pass == IR_PASS_F && !key.tape };
     vec_reserve_((void **)&ps->keys, &ps->keys_cap, pb->programs.n, sizeof *ps->keys);
     key.next = ps->first_program[key.sub];

@@ -30,8 +30,13 @@ struct step {
     uint32_t add;                    /* bit i: dparam i was written by an earlier kernel of the tape */
     uint16_t type;                   /* SUM, COPY: enum ir_dtype of the elements */
     uint64_t n;                      /* SUM, COPY: elements */
+    bool knows;                      /* a forward computed again: plan_knows() */
     uint32_t operand[OPERAND_COUNT]; /* value, IR_NONE; WORK is not a value */
 };
+static inline bool step_writes(const struct step *k, uint32_t operand)
+{
+    return plan_writes(k->op, k->pass, operand) && !(k->knows && operand == OPERAND_SAVE);
+}
 
 /* The backward of a sub-chunk whose output tensors get parts[k] gradient parts from outside. With recompute it begins with the
  * forwards (steps of pass F) that it needs, which run with B or BI. */

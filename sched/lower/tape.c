@@ -277,7 +277,7 @@ static void tape_leaving(struct tape_builder *tape)
 static void mark_reads(const struct step *k, uint8_t *read)
 {
     for (int i = 0; i < OPERAND_COUNT; i++)
-        if (k->operand[i] != IR_NONE && !plan_writes(k->op, k->pass, (uint32_t)i))
+        if (k->operand[i] != IR_NONE && !step_writes(k, (uint32_t)i))
             read[k->operand[i]] = 1;
 }
 
@@ -298,7 +298,7 @@ static struct step forward_step(struct tape_builder *tape, uint32_t o)
     const struct ir_node_op *op = &tape->g->ops.at[o];
     struct ir_op_shapes shapes;
     side_shapes(tape->ps->s, o, &shapes);
-    struct step k = { .op = op->op, .graph_op = o, .pass = IR_PASS_F };
+    struct step k = { .op = op->op, .graph_op = o, .pass = IR_PASS_F, .knows = side_knows(tape->ps->s, o) };
     memset(k.operand, 0xff, sizeof k.operand);
     for (int i = 0; i < IR_MAX_IN; i++)
         if (op->in[i] != IR_NONE)
@@ -309,7 +309,7 @@ static struct step forward_step(struct tape_builder *tape, uint32_t o)
         if (op->out[i] != IR_NONE)
             k.operand[OPERAND_OUT + i] = known_value(tape, VALUE_TENSOR, op->out[i], 0, tensor_bytes(tape, op->out[i]));
     for (int i = 0; i < IR_MAX_SAVE; i++)
-        if (shapes.save[i].ndim && !side_is_told(tape->ps->s, o, (uint32_t)i))
+        if (shapes.save[i].ndim && !(i == 1 && side_tells(tape->ps->s, o)))
             k.operand[OPERAND_SAVE + i] = known_value(tape, VALUE_SAVE, o, (uint32_t)i,
                                                       value_bytes(tape->ps->s, tape->sub->chunk, &shapes.save[i]));
     for (int i = 0; i < IR_MAX_PARAM; i++)
@@ -334,7 +334,7 @@ static void tape_forwards(struct tape_builder *tape)
         struct step k = forward_step(tape, tape->ps->s->chunks.ops.at[tape->sub->first_op + i]);
         bool needed = false;
         for (int j = OPERAND_OUT; j < OPERAND_STASH && !needed; j++)
-            needed = k.operand[j] != IR_NONE && read[k.operand[j]];
+            needed = k.operand[j] != IR_NONE && read[k.operand[j]] && step_writes(&k, (uint32_t)j);
         if (!needed)
             continue;
         mark_reads(&k, read);
@@ -351,7 +351,7 @@ static void tape_forwards(struct tape_builder *tape)
 
 /* Frames: a forward value that only BI reads lives until BI, one that BW reads until BW. Values of BI that BW reads go to the
  * stash, unless they leave the sub-chunk and so have a buffer. Tensors that cross the sub-chunk's border have buffers too;
- * with recompute its outputs are not taken from there: they may be gone. What members told each other is kept with recompute too. */
+ * with recompute its outputs are not taken from there: they may be gone. What members told each other, or what follows from it, is kept with recompute too. */
 static void lay_out(struct tape_builder *tape)
 {
     struct tape *t = tape->t;
@@ -365,15 +365,15 @@ static void lay_out(struct tape_builder *tape)
             mark_reads(&t->steps.at[k], by_bw);
     for (uint32_t v = 0; v < n; v++) {
         const struct value *val = &t->values.at[v];
-        const bool told = val->kind == VALUE_SAVE && side_is_told(tape->ps->s, val->a, val->b);
+        const bool kept = val->kind == VALUE_SAVE && side_is_kept(tape->ps->s, val->a, val->b);
         bool bw = by_bw[v], forward = val->kind == VALUE_SAVE;
         if (val->kind == VALUE_TENSOR)
             forward = !tensor_crosses(tape->ps->s, tape->sub, val->a, !t->recompute);
         bool made = val->kind == VALUE_STASH || (val->kind == VALUE_GRAD && !val->leaves) ||
-                    (forward && t->recompute && !told);
+                    (forward && t->recompute && !kept);
         t->keep_frame[v] = 0xff;
         t->stash_offset[v] = UINT64_MAX;
-        if (forward && (!t->recompute || told)) {
+        if (forward && (!t->recompute || kept)) {
             uint64_t *end = &t->keep_bytes[bw];
             t->keep_frame[v] = bw;
             t->keep_offset[v] = *end;

@@ -1,7 +1,8 @@
 /* LayerNorm and RMSNorm. Ba, Kiros, Hinton 2016; Zhang, Sennrich 2019. Statistics are float32.
  *
  * A row holds one group, or one for each head; group g of all rows has the weights of head g % heads where each head has its
- * own. A row that several devices have (IR_WIDTH) is normed in two phases: in between they tell each other their sums. */
+ * own. A row that several devices have (IR_WIDTH) is normed in two phases: in between they tell each other their sums. Where the
+ * statistics of a forward are known (no save[1]), it has the second only. */
 #include <math.h>
 
 #include "cpu/cpu.h"
@@ -116,14 +117,14 @@ static void shared_rmsnorm_f(const struct op_args *a)
     const size_t c = a->attrs->features, rows = cpu_rows(a);
     const struct vec_norm p = norm_of(a, 0);
     const float width = (float)(c * a->positions->parts), *x = a->in[0];
-    float *y = a->out[0], *rstd = a->save[0], *told = a->save[1], *own = told + a->positions->part * rows;
+    float *y = a->out[0], *rstd = a->save[0], *told = a->save[1];
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++) {
         if (a->phase == 0) {
-            own[r] = v->dot(x + r * c, x + r * c, c);
+            told[a->positions->part * rows + r] = v->dot(x + r * c, x + r * c, c);
             continue;
         }
-        const float s = 1.0f / sqrtf(told_sum(a, told, r) / width + p.eps);
+        const float s = told ? 1.0f / sqrtf(told_sum(a, told, r) / width + p.eps) : rstd[r];
         v->rmsnorm_apply(y + r * c, x + r * c, &p, c, s);
         if (rstd)
             rstd[r] = s;

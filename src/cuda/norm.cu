@@ -243,8 +243,9 @@ template <typename T, bool BACKWARD>
 __global__ void __launch_bounds__(NORM_THREADS) norm_hear_kernel(norm_part_operands<T> p)
 {
     const uint64_t row = static_cast<uint64_t>(blockIdx.x) * p.c;
-    const float mean = p.told.sum(blockIdx.x) / (static_cast<float>(p.c) * p.told.parts);
-    const float r = BACKWARD ? p.rstd[blockIdx.x] : rsqrtf(mean + p.kind.eps);
+    const bool known = !BACKWARD && !p.told.at; /* computed again from the statistics of the forward */
+    const float mean = known ? 0 : p.told.sum(blockIdx.x) / (static_cast<float>(p.c) * p.told.parts);
+    const float r = BACKWARD || known ? p.rstd[blockIdx.x] : rsqrtf(mean + p.kind.eps);
     for (unsigned i = threadIdx.x; i < p.c; i += blockDim.x) {
         float x[1], d[1], w[1];
         load(x, p.x + row + i);
@@ -261,7 +262,7 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_hear_kernel(norm_part_opera
         }
         store(p.to + row + i, d);
     }
-    if (!BACKWARD && threadIdx.x == 0 && p.rstd)
+    if (!BACKWARD && threadIdx.x == 0 && p.rstd && !known)
         p.rstd[blockIdx.x] = r;
 }
 

@@ -6,13 +6,6 @@
 
 /* ---- kernels and buckets -------------------------------------------------------------------------------------- */
 
-/* Has the kernel two phases, with an exchange of numbers between? */
-static bool has_phases(const struct plan_program *program, const struct plan_kernel *k)
-{
-    const struct ir_share share = { .split = k->split, .parts = k->parts };
-    return program->pass == IR_PASS_F && k->pass == IR_PASS_F && ir_op_phases((enum ir_op)k->op, IR_PASS_F, &share) > 1;
-}
-
 /* Of the part of an operator that this rank has. */
 static const struct ir_attrs *local_attrs(struct exec *x, const struct plan_kernel *k)
 {
@@ -56,7 +49,7 @@ static enum status bind_program(struct exec *x, const struct plan_program *progr
         if (!bound->run)
             return err_set(e, ST_BUG, "executor", "the back end %s has no kernel %s of %s", x->compute->name,
                            ir_pass_name((enum ir_pass)k->pass), ir_op_info[k->op].name);
-        bound->phases = program->phases && plan_ring(p, program) == PLAN_NONE && has_phases(program, k);
+        bound->phases = plan_told(k) < OPERAND_COUNT;
         bound->ring = plan_ring(p, program) == i;
         bound->args = (struct op_args){
             .attrs = attrs_of(x, k),
@@ -68,6 +61,7 @@ static enum status bind_program(struct exec *x, const struct plan_program *progr
             .scalars = k->again ? x->discarded : x->scalars,
             .n = k->n,
             .train = !program->eval,
+            .phase = plan_knows(k),
         };
         if (k->op == IR_OP_ROUTER && pass == IR_PASS_F && !k->again)
             bound->args.load = x->scalars + SCALAR_COUNT + loads[k->graph_op];

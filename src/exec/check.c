@@ -93,8 +93,9 @@ void exec__check_bucket(struct exec *x, const struct plan_instr *in)
 void exec__check_kernel(struct exec *x, const struct plan_instr *in, const struct plan_kernel *k,
                         const struct op_args *a)
 {
-    const bool ring = x->kernels[k - x->plan->kernels].ring; /* gives what it has in its last piece */
-    if (k->graph_op == PLAN_NONE || (ring && in->count < x->plan->programs[in->program].phases))
+    const struct exec__kernel *bound = &x->kernels[k - x->plan->kernels];
+    const bool later = bound->ring ? in->count < x->plan->programs[in->program].phases : bound->phases && !a->phase;
+    if (k->graph_op == PLAN_NONE || later) /* it gives what it has in its last phase */
         return;
     struct ir_op_shapes s;
     ir_op_shapes((enum ir_op)k->op, a->attrs, a->t, &s);

@@ -118,7 +118,8 @@ struct op_args exec__args(const struct exec *x, const struct plan_list *l, const
     if (in->count) { /* a later piece of the program begins with phase 1 of a kernel */
         uint32_t first, end;
         exec__piece(x, in, &first, &end);
-        a.phase = kernel == first;
+        if (kernel == first)
+            a.phase = 1;
     }
     if (x->kernels[kernel].ring) {
         a.phase = (uint32_t)in->count;

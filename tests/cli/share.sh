@@ -10,7 +10,6 @@ sed 's/"num_attention_heads": 4/"num_attention_heads": 6/; s/"num_key_value_head
      s/"hidden_size": 32/"hidden_size": 48/' llama.json >kv3.json
 sed 's/"intermediate_size": 72/"intermediate_size": 90/' llama.json >f90.json
 sed 's/"vocab_size": 256/"vocab_size": 8/' llama.json >words8.json
-sed 's/"model_type": "llama"/"model_type": "olmo2"/' llama.json >olmo2.json
 # experts whose dispatch is in the layer after their router's; a loss of the best by score alone
 cat >apart.json <<'EOF'
 {"vocab_size": 256, "graph": [
@@ -24,6 +23,19 @@ cat >apart.json <<'EOF'
 EOF
 sed 's/"block": 2/"block": 1/; s/"top_k": 2, "block": 1/"top_k": 2, "block": 1, "sigmoid": true, "select_bias": true, "sequence_loss": true, "aux_coef": 0.1/' \
     apart.json >counts.json
+# a layernorm over all heads of the queries
+cat >joint.json <<'EOF'
+{"vocab_size": 256, "graph": [
+  {"op": "embed", "name": "embed", "in": ["tokens"], "features": 32},
+  {"op": "linear", "name": "q", "in": ["embed"], "out_features": 32, "block": 1},
+  {"op": "layernorm", "name": "n", "in": ["q"]},
+  {"op": "linear", "name": "k", "in": ["embed"], "out_features": 32},
+  {"op": "linear", "name": "v", "in": ["embed"], "out_features": 32},
+  {"op": "attention", "name": "core", "in": ["n", "k", "v"], "heads": 4},
+  {"op": "linear", "name": "o", "in": ["core"], "out_features": 32},
+  {"op": "head_loss", "name": "head", "in": ["o", "targets"], "block": 2}
+]}
+EOF
 cat >graph.json <<'EOF'
 {"vocab_size": 256, "graph": [
   {"op": "embed", "name": "embed", "in": ["tokens"], "features": 32},
@@ -190,7 +202,7 @@ refused llama '$[3]: the filter matches PP=1, which has no embedding or head: no
 refused qwen3_moe '$[2]: the experts of EP=0 are split by "dim":"expert", not by "ffn"' \
     '{"op":"replicate","filter":{},"devices":[0,1]}' '{"op":"shard","dim":"sequence","filter":{},"devices":[0,1]}' \
     '{"op":"shard","dim":"ffn","filter":{"EP":0}}'
-refused olmo2 '$[1]: layers.0.attn.q_norm norms all heads together, which is not split yet: leave "head" out and use "context"' \
+refused joint '$[1]: n norms several heads together, which is split for one rmsnorm of all of them only: leave "head" out and use "context"' \
     "$s2" "$head"
 refused graph '$[1]: a.v is read outside of its region, by extra' "$s2" "$head"
 refused cut '$[2]: a lies in PP=1 and PP=0; a region lies in one chunk' "$s2" \

@@ -81,7 +81,7 @@ draw()
         for (i = 1; i <= shapes; i++) {
             split(shape[i], s, ",")
             tp = s[1]; cp = s[2]; dp = s[3]; pp = s[4]
-            model = one((tp == 1 && pp == 1 ? "graph graph " : "") "llama gpt2 qwen3 latent " one("moe aux") " capacity")
+            model = one((tp == 1 && pp == 1 ? "graph graph " : "") "llama gpt2 qwen3 olmo2 latent " one("moe aux") " capacity")
             # heads are exchanged where each device gets some
             exchange = cp == 1 ? "" : exchanges[1 + (turn++ + first) % 3]
             if (exchange == "all-to-all" && tp * cp > 4) exchange = "ring"
@@ -196,6 +196,16 @@ with "sinks, a ring" sinks 4 '"tp":2,"cp":2,"exchange":"ring","zero":2'
 with "norms with weights of each head, keys gathered" cohere 4 '"tp":2,"cp":2'
 with "norms with weights of each head, heads exchanged" cohere 2 '"cp":2,"exchange":"all-to-all"'
 with "norms with weights of each head, a ring" cohere 4 '"cp":4,"exchange":"ring"'
+
+# Norms of q and k over all heads, which the members of a tensor group have parts of.
+echo "{\"model_type\": \"olmo2\", $heads, \"intermediate_size\": 48, \"tie_word_embeddings\": false}" >"$dir/olmo8.json"
+with "norms over all heads, a head of keys on two devices" olmo2 4 '"tp":4,"keep":"whole","zero":2'
+with "norms over all heads, heads exchanged" olmo8 4 '"tp":2,"cp":2,"exchange":"all-to-all"'
+base olmo2 adamw
+case_of "norms over all heads, keys gathered, computed again" 4 olmo2 adamw 1e-4 \
+    '[{"op":"layout","tp":2,"cp":2,"zero":3},{"op":"schedule","kind":"gpipe","microbatches":2},{"op":"recompute","filter":{}}]'
+case_of "norms over all heads, what the last stage gave is gathered" 4 olmo2 adamw 1e-4 \
+    '[{"op":"layout","pp":2,"tp":2},{"op":"schedule","kind":"zb-h1","microbatches":4}]'
 
 # Documents apart: none of a length that divides a part of a sequence.
 awk 'BEGIN { for (i = 0; i < 4000; i++) { t = ""; for (k = 0; k < 2 + i * 7 % 13; k++) t = t sprintf("%c", 97 + (i * k + k * k) % 26); printf "{\"text\": \"%s\"}\n", t } }' >"$dir/text.jsonl"

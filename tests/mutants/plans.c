@@ -23,6 +23,9 @@ enum { T = 8, BATCH = 8, VOCAB = 32, STEPS = 2 };
 #define LLAMA                                                                                \
     "{\"model_type\":\"llama\",\"vocab_size\":32,\"hidden_size\":8,\"num_hidden_layers\":2," \
     "\"num_attention_heads\":2,\"num_key_value_heads\":2,\"intermediate_size\":16,\"tie_word_embeddings\":false}"
+#define OLMO2                                                                                \
+    "{\"model_type\":\"olmo2\",\"vocab_size\":32,\"hidden_size\":8,\"num_hidden_layers\":2," \
+    "\"num_attention_heads\":2,\"num_key_value_heads\":2,\"intermediate_size\":16,\"tie_word_embeddings\":false}"
 #define MOE(capacity)                                                                                  \
     "{\"model_type\":\"qwen3_moe\",\"vocab_size\":32,\"hidden_size\":8,\"num_hidden_layers\":2,"       \
     "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"head_dim\":4,\"intermediate_size\":16,"     \
@@ -70,7 +73,12 @@ static const struct job_row {
       "[{'op':'layout','cp':2,'dp':1,'exchange':'ring'},{'op':'schedule','kind':'gpipe','microbatches':2}]" },
     { 2, IR_F32, OPT_ADAMW, MOE("\"capacity_factor\":1,"),
       "[{'op':'layout','cp':2,'dp':1,'ep':2},{'op':'recompute','filter':{'PP':0}}]" },
+    { 2, IR_F32, OPT_ADAMW, OLMO2,
+      "[{'op':'layout','tp':2,'dp':1},{'op':'schedule','kind':'gpipe','microbatches':2},{'op':'recompute','filter':{}}"
+      "]" },
     { 4, IR_F32, OPT_ADAMW, LLAMA, "[{'op':'layout','tp':2,'cp':2,'dp':1,'vocab':true}]" },
+    { 4, IR_F32, OPT_SGD, OLMO2,
+      "[{'op':'layout','pp':2,'tp':2,'dp':1},{'op':'schedule','kind':'zb-h1','microbatches':2}]" },
     { 4, IR_F32, OPT_ADAMW, MOE("\"capacity_factor\":1,"), "[{'op':'layout','tp':2,'dp':2,'ep':4}]" },
     { 4, IR_BF16, OPT_ADAMW, GPT2,
       "[{'op':'layout','pp':2,'tp':2,'dp':1},{'op':'schedule','kind':'1f1b','microbatches':2}]" },

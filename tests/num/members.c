@@ -459,6 +459,23 @@ static void compare_out(struct group *g)
             ck_abort_msg("%s: scalar %d is %g, expected %g", ir_op_info[g->c->op.op].name, i, sums[i], want[i]);
 }
 
+/* A norm from the statistics that it kept: nobody tells anything, and these stay. */
+static void run_again(struct group *g)
+{
+    for (uint32_t m = 0; m < g->c->n; m++) {
+        struct part *x = &g->part[m];
+        struct op_args a = arguments(x, g, IR_PASS_F, NULL);
+        float *kept = mem_alloc(x->save[0].bytes);
+        memcpy(kept, x->save[0].at, x->save[0].bytes);
+        guarded_poison(&x->out[0]);
+        a.save[1] = NULL;
+        call(g, m, IR_PASS_F, 1, &a);
+        ck_assert_mem_eq(kept, x->save[0].at, x->save[0].bytes);
+        mem_free(kept);
+    }
+    compare_out(g);
+}
+
 static void run_forward(struct group *g, bool train)
 {
     for (uint32_t m = 0; m < g->c->n; m++) {
@@ -472,6 +489,8 @@ static void run_forward(struct group *g, bool train)
     g->train = train;
     run_pass(g, IR_PASS_F, NULL, 0);
     compare_out(g);
+    if (train && g->c->op.op == IR_OP_RMSNORM && g->c->split == IR_WIDTH)
+        run_again(g);
 }
 
 static void run_bi(struct group *g, const enum addend *addend)

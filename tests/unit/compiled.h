@@ -11,12 +11,21 @@
 #include "sched/sched.h"
 
 /* The first MODELS are tried with every strategy. */
-enum compiled_model { MODEL_LLAMA, MODEL_GPT2, MODEL_MOE, MODELS, MODEL_DROPLESS = MODELS, MODEL_BRANCH, MODEL_FILES };
+enum compiled_model {
+    MODEL_LLAMA,
+    MODEL_GPT2,
+    MODEL_MOE,
+    MODELS,
+    MODEL_DROPLESS = MODELS,
+    MODEL_BRANCH,
+    MODEL_OLMO2,
+    MODEL_FILES
+};
 
-/* Files of tests/jobs. Four layers each; gpt2 is tied; the experts of qwen3_moe have a capacity. */
+/* Files of tests/jobs. Four layers each; gpt2 is tied; the experts of qwen3_moe have a capacity; olmo2 norms q and k over all heads. */
 static const char *const model_files[MODEL_FILES] = {
     [MODEL_LLAMA] = "llama.json",       [MODEL_GPT2] = "gpt2.json",     [MODEL_MOE] = "qwen3_moe.json",
-    [MODEL_DROPLESS] = "dropless.json", [MODEL_BRANCH] = "branch.json",
+    [MODEL_DROPLESS] = "dropless.json", [MODEL_BRANCH] = "branch.json", [MODEL_OLMO2] = "olmo2.json",
 };
 
 struct compiled {

@@ -296,6 +296,50 @@ EXAMPLE(numbers_of_other_members)
     }
     return true;
 }
+/* The wait of a reduction of gradients for the last piece of a backward; NULL: it has none. */
+static uint32_t *wait_for_pieces(const struct plan_builder *b, uint32_t i)
+{
+    const struct plan_instr *in = &b->instrs.at[i];
+    if (in->op != PLAN_ALL_REDUCE && in->op != PLAN_REDUCE_SCATTER)
+        return NULL;
+    const struct plan_base *base = &b->bases.at[in->first_base];
+    const bool gradients = base->arena == ARENA_GRADS || b->buffers.at[base->buffer].role == SLOT_GRAD;
+    for (uint32_t w = in->first_wait; w < in->first_wait + in->n_waits && gradients; w++) {
+        const struct plan_instr *on = &b->instrs.at[b->lists.at[mutant_list(b, i)].first_instr + b->waits.at[w]];
+        if (on->op == PLAN_RUN && on->count)
+            return &b->waits.at[w];
+    }
+    return NULL;
+}
+/* It waits for the first piece: numbers are gathered between two. */
+EXAMPLE(gradients_of_the_first_piece)
+{
+    for (uint32_t i = 0; i < b->instrs.n && b->h.share; i++) {
+        uint32_t *wait = wait_for_pieces(b, i);
+        if (!wait || nth-- > 0)
+            continue;
+        *wait -= 2 * (uint32_t)b->instrs.at[b->lists.at[mutant_list(b, i)].first_instr + *wait].count;
+        return true;
+    }
+    return false;
+}
+/* A norm that is computed again has other statistics than its forward kept, or none. */
+EXAMPLE(statistics_of_a_norm)
+{
+    for (uint32_t i = 0; i < b->kernels.n && b->h.share; i++) {
+        struct plan_kernel *k = &b->kernels.at[i];
+        if (!plan_knows(k) || nth >= 2) {
+            nth -= plan_knows(k) ? 2 : 0;
+            continue;
+        }
+        if (nth)
+            k->again = 0;
+        else
+            mutant_operand(b, k, OPERAND_SAVE)->offset += ir_target_cpu.alignment;
+        return true;
+    }
+    return false;
+}
 /* Of heads that are exchanged, and of rings. Instruction number nth of this kind, where sequences are shared; a RUN: a later piece. */
 static uint32_t nth_shared(const struct plan_builder *b, enum plan_op op, uint32_t nth)
 {
@@ -415,6 +459,8 @@ const struct mutant mutants_of_share[] = {
     MUTANT(numbers_are_not_told, "value", 2),
     MUTANT(the_last_piece_is_left_out, "value", 2),
     MUTANT(pieces_in_another_order, "value", 4),
+    MUTANT(gradients_of_the_first_piece, "race", 4),
+    MUTANT(statistics_of_a_norm, "value", 8),
     MUTANT(counts_own_tokens, "layout", 20),
     MUTANT(counts_elsewhere, "value", 10),
     MUTANT(numbers_of_other_members, "layout", 4),

@@ -13,6 +13,7 @@ struct shape {
 static const struct shape llama = { "llama", 128, 16, 8, 8, 384 };
 static const struct shape few_keys = { "llama", 128, 16, 2, 8, 384 };
 static const struct shape gpt2 = { "gpt2", 128, 16, 16, 8, 512 };
+static const struct shape olmo2 = { "olmo2", 128, 16, 8, 8, 384 }; /* norms q and k over all heads */
 
 enum exchange { BY_GATHER, BY_ALL_TO_ALL, BY_RING };
 static const char *const exchanges[] = { "gather", "all-to-all", "ring" };
@@ -42,14 +43,23 @@ static uint64_t key_width(const struct shape *s, const struct layout *l)
     return 2 * s->d * (s->kv < l->tp ? 1 : s->kv / l->tp);
 }
 
+/* Norms whose rows the members of a tensor group share; each tells the others a number a row, in F and again in the backward. */
+static uint64_t shared_norms(const struct shape *s)
+{
+    return s == &olmo2 ? 2 : 0;
+}
+
 /* What a layer keeps of a microbatch. llama: x, the two normed, x between; q, k, v, o; gate, up and act; a log-sum-exp a head, a number
- * a norm. gpt2: the same with a hidden layer and its gelu, and two numbers a norm. */
+ * a norm. gpt2: the same with a hidden layer and its gelu, and two numbers a norm. olmo2: x, what attention and ffn give, and x between; what
+ * its norms of q and k take too, and their numbers. */
 static uint64_t kept(const struct shape *s, const struct layout *l)
 {
     const uint64_t e = element(l), n = l->tp * l->cp, rows = MICROBATCH / n, part = MICROBATCH / l->cp;
     uint64_t bytes = is_gpt2(s) ? rows * (16 * e * s->c + 4 * s->heads + 16)
                                 : rows * (e * (4 * s->c + 2 * s->heads * s->d + 3 * s->f) + 4 * s->heads + 8) +
                                       e * part * key_width(s, l);
+    if (shared_norms(s))
+        bytes += e * (rows * s->heads * s->d + part * key_width(s, l) / 2) + 4 * part * shared_norms(s);
     if (l->whole) /* whole inputs of both regions, and keys by position, in place of own tokens */
         bytes += 2 * e * (part - rows) * s->c + e * (MICROBATCH - part) * key_width(s, l);
     if (l->exchange == BY_ALL_TO_ALL) /* the output of attention, of all tokens and of own ones */
@@ -95,10 +105,10 @@ static void compile(struct compiled *c, const struct shape *s, const struct layo
             (int)s->c, layers, (int)s->heads, (int)s->f, TOKENS);
     else
         snprintf(model, sizeof model,
-                 "{\"model_type\":\"llama\",\"vocab_size\":256,\"hidden_size\":%d,\"num_hidden_layers\":%u,"
+                 "{\"model_type\":\"%s\",\"vocab_size\":256,\"hidden_size\":%d,\"num_hidden_layers\":%u,"
                  "\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"intermediate_size\":%d,\"tie_word_"
                  "embeddings\":false}",
-                 (int)s->c, layers, (int)s->heads, (int)s->kv, (int)s->f);
+                 s->family, (int)s->c, layers, (int)s->heads, (int)s->kv, (int)s->f);
     char exchange[40] = "";
     if (l->exchange)
         snprintf(exchange, sizeof exchange, ",\"exchange\":\"%s\"", exchanges[l->exchange]);
@@ -212,16 +222,19 @@ static void check_layer(const struct shape *s, const struct layout *l)
         const struct figures f = figures_of(s, l, layers);
         const uint64_t n = layers - 2;
         same(s, l, "kept", f.live - two.live, n * kept(s, l));
-        same(s, l, "peak", f.activations - two.activations + (l->whole ? f.comm - two.comm : 0), n * kept(s, l));
+        const bool received = l->whole ||
+                              s == &olmo2; /* is kept: what is gathered, or what olmo2's norms take of regions */
+        same(s, l, "peak", f.activations - two.activations + (received ? f.comm - two.comm : 0), n * kept(s, l));
         same(s, l, "borders of F", f.borders[0] - two.borders[0], n * 4 * border(s, l));
         same(s, l, "borders of B", f.borders[1] - two.borders[1], n * (l->whole ? 4 : 6) * border(s, l));
         same(s, l, "keys of F", f.keys[0] - two.keys[0], n * exchanged(s, l, false));
         same(s, l, "keys of B", f.keys[1] - two.keys[1], n * exchanged(s, l, true));
+        same(s, l, "numbers", f.numbers - two.numbers, n * 2 * shared_norms(s) * 4 * MICROBATCH / l->cp * (l->tp - 1));
     }
 }
 
 static const uint32_t tps[] = { 1, 2, 8 }, cps[] = { 1, 2, 4 };
-static const struct shape *const shapes[] = { &llama, &few_keys, &gpt2 };
+static const struct shape *const shapes[] = { &llama, &few_keys, &gpt2, &olmo2 };
 
 /* Kept tensors and borders, with "part" and with "whole". */
 START_TEST(layers)
@@ -291,7 +304,7 @@ START_TEST(words)
         const struct figures f = figures_of(shapes[_i], &l, 2);
         same(shapes[_i], &l, "borders of F", f.borders[0] - without.borders[0], 2 * border(shapes[_i], &l));
         same(shapes[_i], &l, "borders of B", f.borders[1] - without.borders[1], 3 * border(shapes[_i], &l));
-        same(shapes[_i], &l, "numbers", f.numbers, 12 * MICROBATCH / l.cp * (l.tp - 1));
+        same(shapes[_i], &l, "numbers", f.numbers - without.numbers, 12 * MICROBATCH / l.cp * (l.tp - 1));
     }
 }
 END_TEST

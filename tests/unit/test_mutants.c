@@ -57,6 +57,11 @@ static const struct job {
       "{\"op\":\"shard\",\"filter\":{\"PP\":0,\"EP\":\"*\",\"MB\":1},\"devices\":[2,3]},"
       "{\"op\":\"shard\",\"filter\":{\"PP\":1,\"EP\":\"*\",\"MB\":0},\"devices\":[2,3]},"
       "{\"op\":\"shard\",\"filter\":{\"PP\":1,\"EP\":\"*\",\"MB\":1},\"devices\":[0,1]}]" },
+    { MODEL_OLMO2, "[{\"op\":\"layout\",\"tp\":2,\"dp\":2,\"zero\":2},{\"op\":\"schedule\",\"kind\":\"gpipe\","
+                   "\"microbatches\":2},{\"op\":\"recompute\",\"filter\":{}}]" },
+    { MODEL_OLMO2,
+      "[{\"op\":\"layout\",\"pp\":2,\"tp\":2,\"dp\":2,\"tp_stream\":\"default_stream\"},{\"op\":\"schedule\","
+      "\"kind\":\"1f1b\",\"microbatches\":2}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"dp\":2,\"zero\":1}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"dp\":2,\"ep\":2}]" },
 };
