@@ -222,7 +222,7 @@ DAMAGE(updates_twice)
 }
 DAMAGE(updates_before_norm)
 {
-    return swap(find(o, PLAN_SCALARS, IR_PASS_NONE, false), find(o, PLAN_UPDATE, IR_PASS_NONE, true));
+    return o->b.h.clip && swap(find(o, PLAN_SCALARS, IR_PASS_NONE, false), find(o, PLAN_UPDATE, IR_PASS_NONE, true));
 }
 DAMAGE(norm_of_other_bucket)
 {
@@ -321,7 +321,7 @@ static const struct damage {
     D(reduces_less, 60),
     D(reductions_swapped, 60),
     D(updates_twice, 100),
-    D(updates_before_norm, ALL),
+    D(updates_before_norm, 80),
     D(norm_of_other_bucket, 100),
     D(never_first, ALL),
     D(first_again, 60),

@@ -62,29 +62,38 @@ static const struct job {
     { MODEL_OLMO2,
       "[{\"op\":\"layout\",\"pp\":2,\"tp\":2,\"dp\":2,\"tp_stream\":\"default_stream\"},{\"op\":\"schedule\","
       "\"kind\":\"1f1b\",\"microbatches\":2}]" },
+    { MODEL_LLAMA, "[{\"op\":\"layout\",\"pp\":2,\"dp\":1,\"placement\":\"two-way\"},{\"op\":\"schedule\","
+                   "\"kind\":\"dualpipe\",\"microbatches\":4}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"dp\":2,\"zero\":1}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"dp\":2,\"ep\":2}]" },
 };
 enum { N_JOBS = sizeof jobs / sizeof *jobs, UNCLIPPED = N_JOBS - 2, MOST = 200 }; /* the last two */
+
+/* Are the plans of a job accepted, where b stands for that of a class? */
+static bool accepted(const struct compiled *c, uint32_t cls, struct plan_builder *b, struct err *e)
+{
+    uint64_t bytes;
+    void *blob = plan_build(b, &bytes);
+    struct plan *plans = mem_alloc(c->out.n_classes * sizeof *plans);
+    memcpy(plans, c->plans, c->out.n_classes * sizeof *plans);
+    enum status st = plan_open(blob, bytes, c->g.ops.n, c->g.params.n, c->g.tensors.n, &plans[cls], e);
+    if (st == ST_OK)
+        st = sched_check(plans, c->out.n_classes, &c->g, &ir_target_cpu, e);
+    mem_free(plans);
+    mem_free(blob);
+    return st == ST_OK;
+}
 
 /* What the checks say of variant nth of an example in the plan of a class; false: there is no such variant. */
 static bool try_variant(const struct compiled *c, const char *strategy, uint32_t cls, const struct mutant *x,
                         uint32_t nth, struct err *e)
 {
     struct plan_builder b;
-    uint64_t bytes;
     plan_unpack(&c->plans[cls], &b);
     const bool there = x->apply(c, &b, nth);
-    if (there) {
-        void *blob = plan_build(&b, &bytes);
-        struct plan *plans = mem_alloc(c->out.n_classes * sizeof *plans);
-        memcpy(plans, c->plans, c->out.n_classes * sizeof *plans);
-        if (plan_open(blob, bytes, c->g.ops.n, c->g.params.n, c->g.tensors.n, &plans[cls], e) == ST_OK)
-            ck_assert_msg(sched_check(plans, c->out.n_classes, &c->g, &ir_target_cpu, e) != ST_OK,
-                          "%s, variant %u of class %u of %s: accepted", x->name, nth, cls, strategy);
-        mem_free(plans);
-        mem_free(blob);
-    }
+    if (there)
+        ck_assert_msg(!accepted(c, cls, &b, e), "%s, variant %u of class %u of %s: accepted", x->name, nth, cls,
+                      strategy);
     plan_builder_release(&b);
     return there;
 }
@@ -135,6 +144,84 @@ START_TEST(test_example)
 }
 END_TEST
 
+/* ---- every operation, and each of its bases ----------------------------------------------------------------------- */
+
+/* Of an instruction: it is left out, or one thing of a base of it is another. */
+enum way { LEFT_OUT, READS, WRITES, OWN, PART, FIRST, LATER, EARLIER, OTHER_BUFFER, OTHER_ARENA, WAYS };
+static const char *const way_names[WAYS] = { "left out",     "read bit",      "write bit",      "own bit",
+                                             "part bit",     "first",         "one unit later", "one unit earlier",
+                                             "other buffer", "the next arena" };
+
+static void change(struct plan_builder *b, uint32_t instr, uint32_t base, enum way way)
+{
+    struct plan_base *x = &b->bases.at[b->instrs.at[instr].first_base + base];
+    if (way == LEFT_OUT)
+        mutant_drop(b, instr);
+    else if (way < FIRST)
+        x->access ^= (uint16_t)(1u << (way - READS));
+    else if (way == FIRST)
+        x->first ^= 1;
+    else if (way == LATER || way == EARLIER)
+        x->offset += way == LATER ? ir_target_cpu.alignment : -(uint64_t)ir_target_cpu.alignment;
+    else if (way == OTHER_BUFFER)
+        x->buffer++;
+    else
+        x->arena = (uint8_t)((x->arena + 1) % ARENA_COUNT);
+}
+
+/* Instruction number nth, counted round, of an operation that has such a base; PLAN_NONE: there is none. */
+static uint32_t nth_of(const struct plan_builder *b, uint32_t op, uint32_t base, uint32_t nth)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        n += b->instrs.at[i].op == op && (!base || base < b->instrs.at[i].n_bases);
+    nth = n ? nth % n : 0;
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        if (b->instrs.at[i].op == op && (!base || base < b->instrs.at[i].n_bases) && nth-- == 0)
+            return i;
+    return PLAN_NONE;
+}
+
+/* Changes an instruction of each operation, and each of its bases; another instruction for each class, job and way. Each of them is
+ * refused. hits: by operation. */
+static void try_operations(const struct compiled *c, uint32_t job, uint32_t cls, uint32_t hits[PLAN_OP_COUNT])
+{
+    enum { BASES = 4 };
+    for (uint32_t nth = 0; nth < PLAN_OP_COUNT * BASES * WAYS; nth++) {
+        const uint32_t op = nth / (BASES * WAYS), base = nth / WAYS % BASES, way = nth % WAYS;
+        struct plan_builder b;
+        struct err e = { 0 };
+        if ((job + way) % 2) /* the others with the next job */
+            continue;
+        plan_unpack(&c->plans[cls], &b);
+        const uint32_t i = nth_of(&b, op, base, 7 * job + 3 * cls + way);
+        if (i != PLAN_NONE && (way == LEFT_OUT ? base == 0 : b.instrs.at[i].n_bases > 0)) {
+            change(&b, i, base, (enum way)way);
+            ck_assert_msg(!accepted(c, cls, &b, &e), "instruction %u %s, base %u, %s, class %u of %s: accepted", i,
+                          plan_op_name((enum plan_op)op), base, way_names[way], cls, jobs[job].strategy);
+            hits[op]++;
+        }
+        plan_builder_release(&b);
+    }
+}
+
+START_TEST(test_every_operation)
+{
+    uint32_t hits[PLAN_OP_COUNT] = { 0 };
+    for (uint32_t j = 0; j < N_JOBS; j++)
+        for (uint32_t cls = 0; cls < compiled[j].out.n_classes; cls++) {
+            struct plan_builder b;
+            struct err e = { 0 };
+            plan_unpack(&compiled[j].plans[cls], &b);
+            ck_assert_msg(accepted(&compiled[j], cls, &b, &e), "%s: %s", jobs[j].strategy, e.text);
+            plan_builder_release(&b);
+            try_operations(&compiled[j], j, cls, hits);
+        }
+    for (uint32_t op = 0; op < PLAN_OP_COUNT; op++)
+        ck_assert_msg(hits[op] >= 8, "%s was changed %u times", plan_op_name((enum plan_op)op), hits[op]);
+}
+END_TEST
+
 int main(void)
 {
     int n = 0;
@@ -145,6 +232,7 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_unchecked_fixture(t, compile, release);
     tcase_add_loop_test(t, test_example, 0, n);
+    tcase_add_test(t, test_every_operation);
     suite_add_tcase(s, t);
     return suite_run(s);
 }
