@@ -132,6 +132,8 @@ tests_mutants_plans_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 tests_mutants_plans_LDFLAGS = $(piper_LDFLAGS)
 tests_mutants_plans_LDADD = $(piper_LDADD)
 LONG_TESTS += tests/mutants/plans_all.sh
+# Faults put into the code, and the tests that see them: sh tests/mutants/faults.sh
+EXTRA_DIST += tests/mutants/faults tests/mutants/faults.sh
 
 # Models of every family against transformers: lines of tests/mpi/testlist start it.
 MPI_PROGS += tests/parity/parity
