@@ -104,10 +104,24 @@ static inline void compiled_graph(enum compiled_model model, struct ir_graph *g)
     json_decref(doc);
 }
 
-/* Compiles `strategy` for 16 sequences of 8 tokens; AdamW, with a plan for evaluation, as odd strategies have it too. What the compiler
- * refuses fails the test. */
-static inline void compiled_clipped(struct compiled *c, enum compiled_model model, const char *strategy, bool dump,
-                                    bool clip)
+/* The usual settings: 16 sequences of 8 tokens, AdamW, clipping, a plan for evaluation, as odd strategies have it too. */
+static inline struct sched_input compiled_settings(void)
+{
+    return (struct sched_input){
+        .strategy_name = "strategy.json",
+        .batch_size = 16,
+        .compute = IR_F32,
+        .clip = true,
+        .eval = true,
+        .snapshot = true,
+        .target = &ir_target_cpu,
+        .comm_scratch = 1 << 20,
+    };
+}
+
+/* Compiles `strategy` with such settings. What the compiler refuses fails the test. */
+static inline void compiled_as(struct compiled *c, enum compiled_model model, const char *strategy, bool dump,
+                               struct sched_input in)
 {
     struct err e = { 0 };
     size_t bytes;
@@ -115,19 +129,9 @@ static inline void compiled_clipped(struct compiled *c, enum compiled_model mode
     compiled_graph(model, &c->g);
     json_t *list = compiled_json(strategy);
     FILE *to = dump ? open_memstream(&c->dump, &bytes) : NULL;
-    struct sched_input in = {
-        .graph = &c->g,
-        .strategy = list,
-        .strategy_name = "strategy.json",
-        .batch_size = 16,
-        .compute = IR_F32,
-        .clip = clip,
-        .eval = true,
-        .snapshot = true,
-        .target = &ir_target_cpu,
-        .comm_scratch = 1 << 20,
-        .dump = to,
-    };
+    in.graph = &c->g;
+    in.strategy = list;
+    in.dump = to;
     enum status st = sched_compile(&in, &c->out, &e);
     if (to)
         fclose(to);
@@ -140,9 +144,24 @@ static inline void compiled_clipped(struct compiled *c, enum compiled_model mode
         ck_assert_msg(st == ST_OK, "%s\n%s", strategy, e.text);
     }
 }
+static inline void compiled_clipped(struct compiled *c, enum compiled_model model, const char *strategy, bool dump,
+                                    bool clip)
+{
+    struct sched_input in = compiled_settings();
+    in.clip = clip;
+    compiled_as(c, model, strategy, dump, in);
+}
 static inline void compiled_init(struct compiled *c, enum compiled_model model, const char *strategy, bool dump)
 {
     compiled_clipped(c, model, strategy, dump, true);
+}
+static inline bool compiled_same(const struct compiled *a, const struct compiled *b)
+{
+    bool same = a->out.n_classes == b->out.n_classes;
+    for (uint32_t i = 0; i < a->out.n_classes && same; i++)
+        same = a->out.classes[i].bytes == b->out.classes[i].bytes &&
+               memcmp(a->out.classes[i].blob, b->out.classes[i].blob, a->out.classes[i].bytes) == 0;
+    return same;
 }
 /* Case i: a strategy of tests/jobs/strategies with one of the MODELS; there are as many cases as strategies times those. Every second one
  * does not clip: its updates wait for no norm, and its layers may share memory of gradients. */

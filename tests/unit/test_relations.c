@@ -1,0 +1,283 @@
+/* Relations between strategies of one model: what manuals promise of directives, where results are the same and only memory or speed differ. */
+#include <stdio.h>
+
+#include "compiled.h"
+#include "ir/target.h"
+
+enum { STRATEGY = 1024 };
+
+/* ---- what is alive -------------------------------------------------------------------------------------------------- */
+
+/* The most of a list's buffers that are alive at once, in its order: their number, or their bytes; and all there are. role SLOT_KINDS:
+ * any. */
+struct alive {
+    uint64_t n, bytes, all;
+};
+static struct alive most_alive(const struct plan *p, uint32_t list, uint32_t role)
+{
+    const struct plan_list *l = &p->lists[list];
+    const uint32_t n = (uint32_t)p->h->count[PLAN_S_BUFFERS];
+    uint32_t *first = mem_alloc((n + 1) * sizeof *first), *end = mem_alloc((n + 1) * sizeof *end);
+    struct alive most = { 0, 0, 0 };
+    for (uint32_t i = 0; i < l->n_instr; i++) {
+        const struct plan_instr *in = &p->instrs[l->first_instr + i];
+        for (uint32_t k = in->first_base; k < in->first_base + in->n_bases; k++)
+            if (p->bases[k].arena == ARENA_WORK) {
+                const uint32_t b = p->bases[k].buffer;
+                first[b] = end[b] ? first[b] : i;
+                end[b] = i + 1;
+            }
+    }
+    for (uint32_t b = 0; b < n; b++)
+        most.all += end[b] && (role == SLOT_KINDS || p->buffers[b].role == role);
+    for (uint32_t i = 0; i < l->n_instr; i++) {
+        struct alive now = { 0, 0, 0 };
+        for (uint32_t b = 0; b < n; b++)
+            if (first[b] <= i && i < end[b] && (role == SLOT_KINDS || p->buffers[b].role == role)) {
+                now.n++;
+                now.bytes += p->buffers[b].bytes;
+            }
+        most.n = now.n > most.n ? now.n : most.n;
+        most.bytes = now.bytes > most.bytes ? now.bytes : most.bytes;
+    }
+    mem_free(first);
+    mem_free(end);
+    return most;
+}
+
+static struct alive train_alive(const struct compiled *c, uint32_t cls, uint32_t role)
+{
+    return most_alive(&c->plans[cls], plan_find_list(&c->plans[cls], "train"), role);
+}
+
+/* ---- recompute -------------------------------------------------------------------------------------------------------- */
+
+static const char *const pipelines[] = {
+    "{\"op\":\"layout\",\"pp\":2,\"dp\":1},{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":4}",
+    "{\"op\":\"layout\",\"pp\":2,\"dp\":1,\"placement\":\"interleaved\"},{\"op\":\"schedule\",\"kind\":\"interleaved\","
+    "\"microbatches\":4}",
+    "{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"zero\":3},{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":4}",
+    /* the memory of what BI has computed again lives until BW: some microbatches alone may need more than none */
+    "{\"op\":\"layout\",\"pp\":2,\"dp\":2},{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":4}",
+};
+enum { N_PIPELINES = sizeof pipelines / sizeof *pipelines };
+/* Two filters, and one that says both. */
+static const struct {
+    const char *a, *b, *both;
+} filters[] = {
+    { "{\"PP\":0}", "{\"PP\":1}", "{\"PP\":\"0-1\"}" },
+    { "{\"MB\":\"0-1\"}", "{\"MB\":\"2-3\"}", "{}" },
+    { "{\"MB\":0}", "{\"MB\":2}", "{\"MB\":\"0-3:2\"}" },
+    { "{\"MB\":\"0-2:2\"}", "{\"MB\":\"1-3:2\"}", "{\"MB\":\"*\"}" },
+    { "{\"PP\":1}", "{\"PP\":1}", "{\"PP\":1}" },
+};
+enum { N_FILTERS = sizeof filters / sizeof *filters };
+
+static void recompute(struct compiled *c, const char *pipeline, const char *a, const char *b)
+{
+    char text[STRATEGY], more[STRATEGY / 2] = "";
+    if (b)
+        snprintf(more, sizeof more, ",{\"op\":\"recompute\",\"filter\":%s}", b);
+    if (a)
+        snprintf(text, sizeof text, "[%s,{\"op\":\"recompute\",\"filter\":%s}%s]", pipeline, a, more);
+    else
+        snprintf(text, sizeof text, "[%s]", pipeline);
+    compiled_init(c, MODEL_LLAMA, text, false);
+}
+
+/* Directives add up, in any order and to the byte; each saves memory or needs no more, and both together save as much as the better one. */
+START_TEST(test_recompute)
+{
+    const bool splits = strstr(pipelines[_i / N_FILTERS], "zb-h1") != NULL;
+    const char *pipeline = pipelines[_i / N_FILTERS], *a = filters[_i % N_FILTERS].a, *b = filters[_i % N_FILTERS].b;
+    struct compiled none, one, other, both, turned, at_once;
+    recompute(&none, pipeline, NULL, NULL);
+    recompute(&one, pipeline, a, NULL);
+    recompute(&other, pipeline, b, NULL);
+    recompute(&both, pipeline, a, b);
+    recompute(&turned, pipeline, b, a);
+    recompute(&at_once, pipeline, filters[_i % N_FILTERS].both, NULL);
+    ck_assert_msg(compiled_same(&both, &turned), "%s: %s and %s in the other order", pipeline, a, b);
+    ck_assert_msg(compiled_same(&both, &at_once), "%s: %s and %s, said at once", pipeline, a, b);
+    uint64_t sum[2] = { 0, 0 }; /* of all classes, without and with both */
+    for (uint32_t cls = 0; cls < none.out.n_classes; cls++) {
+        const uint64_t with_a = train_alive(&one, cls, SLOT_KINDS).bytes,
+                       with_b = train_alive(&other, cls, SLOT_KINDS).bytes,
+                       with_both = train_alive(&both, cls, SLOT_KINDS).bytes,
+                       without = train_alive(&none, cls, SLOT_KINDS).bytes;
+        sum[0] += without;
+        sum[1] += with_both;
+        ck_assert_msg(splits || (with_both <= with_a && with_both <= with_b && with_a <= without && with_b <= without),
+                      "%s, class %u: %llu bytes, with %s %llu, with %s %llu, with both %llu", pipeline, cls,
+                      (unsigned long long)without, a, (unsigned long long)with_a, b, (unsigned long long)with_b,
+                      (unsigned long long)with_both);
+    }
+    ck_assert_msg(splits || sum[1] < sum[0], "%s: %s and %s save nothing", pipeline, a, b);
+    compiled_release(&none);
+    compiled_release(&one);
+    compiled_release(&other);
+    compiled_release(&both);
+    compiled_release(&turned);
+    compiled_release(&at_once);
+}
+END_TEST
+
+/* ---- ZeRO --------------------------------------------------------------------------------------------------------------- */
+
+static void replicate(struct compiled *c, const char *keys)
+{
+    char text[STRATEGY];
+    snprintf(text, sizeof text,
+             "[{\"op\":\"replicate\",\"filter\":{},\"devices\":[0,1,2,3],%s},{\"op\":\"split\",\"filter\":{},"
+             "\"num_microbatches\":2}]",
+             keys);
+    compiled_init(c, MODEL_LLAMA, text, false);
+}
+
+/* What shard_grads and shard_params say is a level, whatever else is said beside them. */
+static const struct {
+    const char *said;
+    uint32_t level;
+} levels[] = {
+    { "\"shard_grads\":true", 2 },
+    { "\"shard_params\":true", 3 },
+    { "\"shard_grads\":true,\"shard_params\":true", 3 },
+    { "\"shard_params\":true,\"shard_grads\":false", 3 },
+    { "\"zero\":1,\"shard_grads\":true", 2 },
+    { "\"zero\":1,\"shard_params\":true,\"shard_grads\":true", 3 },
+    { "\"zero\":3,\"shard_grads\":true", 3 },
+    { "\"zero\":2,\"shard_grads\":false", 2 },
+};
+
+START_TEST(test_levels)
+{
+    struct compiled said, level;
+    char text[64];
+    snprintf(text, sizeof text, "\"zero\":%u", levels[_i].level);
+    replicate(&said, levels[_i].said);
+    replicate(&level, text);
+    ck_assert_msg(compiled_same(&said, &level), "%s is not zero %u", levels[_i].said, levels[_i].level);
+    compiled_release(&said);
+    compiled_release(&level);
+}
+END_TEST
+
+/* From a level on an arena holds a holder's share of each bucket; below it the whole. */
+START_TEST(test_shares)
+{
+    char text[64];
+    struct compiled c;
+    snprintf(text, sizeof text, "\"zero\":%d,\"bucket_size\":\"layer\"", _i);
+    replicate(&c, text);
+    const struct plan *p = &c.plans[0];
+    uint64_t whole = 0;
+    for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++)
+        whole += p->buckets[b].elements * 4;
+    const struct {
+        enum plan_arena arena;
+        int from;
+        uint64_t bytes;
+    } arenas[] = { { ARENA_OPTIM, 1, 2 * whole }, { ARENA_GRADS, 2, whole }, { ARENA_PARAMS, 3, whole } };
+    for (int k = 0; k < 3; k++) {
+        const uint64_t want = arenas[k].bytes / (_i >= arenas[k].from ? 4 : 1),
+                       has = p->h->arena_bytes[arenas[k].arena],
+                       gaps = 2 * p->h->count[PLAN_S_BUCKETS] * ir_target_cpu.alignment;
+        ck_assert_msg(has >= want && has <= want + gaps, "zero %d: arena %d has %llu bytes, expected %llu", _i,
+                      (int)arenas[k].arena, (unsigned long long)has, (unsigned long long)want);
+    }
+    compiled_release(&c);
+}
+END_TEST
+
+/* ---- prefetch ----------------------------------------------------------------------------------------------------------- */
+
+/* prefetch + 1 whole buckets are in memory, where there are so many. */
+START_TEST(test_prefetch)
+{
+    const uint32_t prefetch = (uint32_t)_i % 4, pp = 1 + (uint32_t)_i / 4;
+    char text[STRATEGY];
+    struct compiled c;
+    snprintf(text, sizeof text,
+             "[{\"op\":\"layout\",\"pp\":%u,\"dp\":2,\"zero\":3,\"prefetch\":%u},{\"op\":\"schedule\",\"kind\":"
+             "\"1f1b\",\"microbatches\":2}]",
+             pp, prefetch);
+    compiled_init(&c, MODEL_LLAMA, text, false);
+    for (uint32_t cls = 0; cls < c.out.n_classes; cls++)
+        for (uint32_t l = 0; l < c.plans[cls].h->count[PLAN_S_LISTS]; l++) {
+            const struct alive alive = most_alive(&c.plans[cls], l, SLOT_PARAM);
+            const uint64_t most = prefetch + 1 < alive.all ? prefetch + 1 : alive.all;
+            ck_assert_msg(alive.n == most, "pp %u, prefetch %u, class %u: %llu whole buckets at once, expected %llu",
+                          pp, prefetch, cls, (unsigned long long)alive.n, (unsigned long long)most);
+        }
+    compiled_release(&c);
+}
+END_TEST
+
+/* ---- thread blocks ------------------------------------------------------------------------------------------------------ */
+
+/* Thread blocks that the streams of a class request at once. */
+static uint32_t requested(const struct plan *p, const struct ir_target *target)
+{
+    const struct plan_list *l = &p->lists[plan_find_list(p, "train")];
+    uint32_t sum = 0;
+    for (uint32_t s = 0; s < p->h->count[PLAN_S_STREAMS]; s++) {
+        bool any = false, collectives = false;
+        for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++) {
+            const uint32_t op = p->instrs[i].op;
+            const bool message = op == PLAN_SEND || op == PLAN_RECV || op == PLAN_EXCHANGE,
+                       collective = p->instrs[i].channel != PLAN_NONE;
+            any = any || (p->instrs[i].stream == s && (message || collective));
+            collectives = collectives || (p->instrs[i].stream == s && collective);
+        }
+        sum += any ? ir_target_ctas(target, p->streams[s].max_ctas, collectives) : 0;
+    }
+    return sum;
+}
+
+/* Streams take turns on a device with one multiprocessor less than they request; on one with as many they do not. */
+START_TEST(test_turns)
+{
+    const char *strategy = "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2,\"zero\":3},{\"op\":\"schedule\",\"kind\":"
+                           "\"1f1b\",\"microbatches\":4}]";
+    struct sched_input in = compiled_settings();
+    struct compiled wide, exact, narrow;
+    in.target = &ir_target_cuda;
+    in.compute = IR_BF16;
+    in.eval = false;
+    in.multiprocessors = 1 << 20;
+    compiled_as(&wide, MODEL_MOE, strategy, false, in);
+    uint32_t most = 0;
+    for (uint32_t cls = 0; cls < wide.out.n_classes; cls++) {
+        const uint32_t n = requested(&wide.plans[cls], in.target);
+        most = n > most ? n : most;
+    }
+    in.multiprocessors = most;
+    compiled_as(&exact, MODEL_MOE, strategy, true, in);
+    in.multiprocessors = most - 1;
+    compiled_as(&narrow, MODEL_MOE, strategy, true, in);
+    ck_assert_msg(!strstr(exact.dump, "take turns"), "%u of %u multiprocessors", most, most);
+    ck_assert_msg(strstr(narrow.dump, "take turns") != NULL, "%u of %u multiprocessors", most, most - 1);
+    ck_assert(compiled_same(&wide, &exact) && !compiled_same(&wide, &narrow));
+    compiled_release(&wide);
+    compiled_release(&exact);
+    compiled_release(&narrow);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("relations");
+    TCase *t = tcase_create("relations");
+    tcase_set_timeout(t, 120);
+    tcase_add_loop_test(t, test_recompute, 0, N_PIPELINES * N_FILTERS);
+    tcase_add_loop_test(t, test_levels, 0, sizeof levels / sizeof *levels);
+    tcase_add_loop_test(t, test_shares, 0, 4);
+    tcase_add_loop_test(t, test_prefetch, 0, 8);
+    tcase_add_test(t, test_turns);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
