@@ -1,6 +1,7 @@
 /* train.json: every key, every mistake; --set; learning rates against their formulas. */
 #include <check.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -291,6 +292,54 @@ START_TEST(validate)
 }
 END_TEST
 
+/* Each setting of a job file at the ends of its range, and just beyond: written by another program, it was never parsed. */
+START_TEST(ranges)
+{
+    static const struct {
+        size_t at;
+        double least, below, most, above; /* NAN: there is no such end */
+    } numbers[] = {
+#define RANGE(field, ...) { offsetof(struct train_config, field), __VA_ARGS__ }
+        RANGE(beta1, 0, -1e-9, 0.999, 1),
+        RANGE(beta2, 0, -1e-9, 0.999, 1),
+        RANGE(eps, 1e-30, 0, 1, 1.01),
+        RANGE(weight_decay, 0, -1, 1e6, 1.01e6),
+        RANGE(lr_peak, 0, -1, 1e6, 1.01e6),
+        RANGE(clip_norm, 0, -1, 1e30, INFINITY),
+        RANGE(bias_update_rate, 0, -1, 1e6, 1.01e6),
+        RANGE(epochs, 0, -1, 1e9, 1.01e9),
+        RANGE(checkpoint_minutes, 0, -1, 1e6, 1.01e6),
+    };
+    struct train_config good;
+    ck_assert_int_eq(parse("{" SIZES "}"), ST_OK);
+    good = c;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        const double tried[] = { numbers[i].least, numbers[i].most, numbers[i].below, numbers[i].above, (double)NAN };
+        for (int k = 0; k < 5; k++) {
+            c = good;
+            c.lr_min = 0;
+            memcpy((char *)&c + numbers[i].at, &tried[k], sizeof tried[k]);
+            err_clear(&err);
+            ck_assert_msg((train_config_validate(&c, "job.h5", &err) == ST_OK) == (k < 2), "number %zu: %g", i,
+                          tried[k]);
+        }
+    }
+}
+END_TEST
+
+/* A name is a column of metrics.csv: no byte that ends a cell or a word. */
+START_TEST(names)
+{
+    ck_assert_int_eq(parse("{" SIZES ",\"data\":[[1,\"a\",\"name\"],[2,\"b\"]]}"), ST_OK);
+    for (int byte = 1; byte < 256; byte++) {
+        const bool good = byte > ' ' && byte != 0x7f && byte != ',' && byte != '"';
+        c.data.at[0].name[2] = (char)byte;
+        err_clear(&err);
+        ck_assert_msg((train_config_validate(&c, "job.h5", &err) == ST_OK) == good, "byte %d", byte);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("config");
@@ -301,6 +350,8 @@ int main(void)
     tcase_add_test(t, set);
     tcase_add_test(t, learning_rates);
     tcase_add_test(t, validate);
+    tcase_add_test(t, ranges);
+    tcase_add_test(t, names);
     suite_add_tcase(s, t);
     return suite_run(s);
 }

@@ -337,6 +337,28 @@ START_TEST(test_refuses)
 }
 END_TEST
 
+/* The devices of a class ascend over all its ranges, so that the first one is the least: 0, 2 and 4 are no 0, 4 and then 2. */
+START_TEST(test_devices_ascend)
+{
+    struct job j;
+    struct err e = { 0 };
+    job_init(&j, 2, 3);
+    ck_assert_int_eq(job_open(&j, &e), ST_OK);
+    struct plan_builder *b = &j.b[0];
+    vec_push(&b->ranges);
+    memmove(&b->ranges.at[2], &b->ranges.at[1], (b->ranges.n - 2) * sizeof *b->ranges.at);
+    ck_assert(b->h.devices == 0 && b->sets.at[0].n_ranges == 1);
+    b->ranges.at[0] = (struct plan_range){ 0, 4, 2 };
+    b->ranges.at[1] = (struct plan_range){ 2, 1, 1 };
+    b->sets.at[0].n_ranges = 2;
+    for (uint32_t i = 1; i < b->sets.n; i++)
+        b->sets.at[i].first_range++;
+    ck_assert_int_eq(job_open(&j, &e), ST_BUG);
+    ck_assert_ptr_nonnull(strstr(e.text, "do not ascend at 2"));
+    job_release(&j);
+}
+END_TEST
+
 /* ---- hostile bytes ---- */
 
 static uint64_t random_bits(uint64_t *state)
@@ -410,6 +432,7 @@ int main(void)
     tcase_add_test(t, test_text_and_back);
     tcase_add_test(t, test_text_errors);
     tcase_add_loop_test(t, test_refuses, 0, N_BREAKS);
+    tcase_add_test(t, test_devices_ascend);
     tcase_add_test(t, test_truncated);
     tcase_add_loop_test(t, test_random_bytes, 0, 4);
     suite_add_tcase(s, t);

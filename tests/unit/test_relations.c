@@ -213,6 +213,61 @@ START_TEST(test_prefetch)
 }
 END_TEST
 
+/* ---- buckets ------------------------------------------------------------------------------------------------------------ */
+
+/* Elements of the parameters of an operator. */
+static uint64_t elements_of(const struct ir_graph *g, uint32_t op)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < IR_MAX_PARAM; i++)
+        if (g->ops.at[op].param[i] != IR_NONE)
+            n += ir_shape_elements(&g->params.at[g->ops.at[op].param[i]].shape);
+    return n;
+}
+
+static uint32_t bucket_of(const struct plan *p, uint32_t param)
+{
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_PIECES]; i++)
+        if (p->pieces[i].param == param)
+            return p->pieces[i].bucket;
+    return PLAN_NONE;
+}
+
+/* Buckets have as many operators as go into bucket_size, and one at least: tried where a bucket is filled exactly, and an element less. */
+START_TEST(test_bucket_size)
+{
+    struct ir_graph g;
+    char keys[64];
+    compiled_graph(MODEL_LLAMA, &g);
+    uint64_t size = 0;
+    for (uint32_t o = 0; o < g.ops.n && o <= (uint32_t)_i / 2; o++)
+        size += elements_of(&g, o);
+    size -= (uint64_t)_i % 2;
+    ir_graph_release(&g);
+    if (size == 0)
+        return;
+    struct compiled c;
+    snprintf(keys, sizeof keys, "\"bucket_size\":%.17g", (double)size * 4 / 1048576);
+    replicate(&c, keys);
+    uint64_t filled = 0;
+    uint32_t now = PLAN_NONE, n = 0;
+    for (uint32_t o = 0; o < c.g.ops.n; o++) {
+        if (!elements_of(&c.g, o))
+            continue;
+        const uint32_t bucket = bucket_of(&c.plans[0], c.g.ops.at[o].param[0]);
+        const bool fits = filled + elements_of(&c.g, o) <= size;
+        if (now != PLAN_NONE)
+            ck_assert_msg((bucket == now) == fits, "%s: %s, behind %llu of %llu elements", keys, c.g.ops.at[o].name,
+                          (unsigned long long)filled, (unsigned long long)size);
+        filled = bucket == now ? filled + elements_of(&c.g, o) : elements_of(&c.g, o);
+        now = bucket;
+        n++;
+    }
+    ck_assert_uint_gt(n, 10);
+    compiled_release(&c);
+}
+END_TEST
+
 /* ---- thread blocks ------------------------------------------------------------------------------------------------------ */
 
 /* Thread blocks that the streams of a class request at once. */
@@ -273,6 +328,7 @@ int main(void)
     tcase_add_loop_test(t, test_levels, 0, sizeof levels / sizeof *levels);
     tcase_add_loop_test(t, test_shares, 0, 4);
     tcase_add_loop_test(t, test_prefetch, 0, 8);
+    tcase_add_loop_test(t, test_bucket_size, 0, 40);
     tcase_add_test(t, test_turns);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

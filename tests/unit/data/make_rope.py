@@ -27,6 +27,7 @@ CASES = [
     (1e6, 32, 0.75, 32768, 64, dict(YARN, factor=4.0, original_max_position_embeddings=8192)),
     (15e4, 32, 1.0, 131072, 64, dict(YARN, factor=32.0, truncate=False)),
     (1e4, 16, 1.0, 131072, 64, dict(YARN, factor=None, attention_factor=1.2, beta_fast=16, beta_slow=2)),
+    (1e2, 16, 1.0, 163840, 64, YARN),  # the ramp ends behind the last pair
     (1e4, 16, 0.5, 131072, 64, dict(rope_type="longrope", short_factor=SHORT, long_factor=LONG)),
     (1e4, 16, 0.5, 131072, 5000, dict(rope_type="longrope", short_factor=SHORT, long_factor=LONG)),
     (1e4, 16, 0.5, 8192, 64, dict(rope_type="longrope", short_factor=SHORT, long_factor=LONG, attention_factor=1.5)),
