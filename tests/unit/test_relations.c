@@ -213,6 +213,57 @@ START_TEST(test_prefetch)
 }
 END_TEST
 
+/* ---- regions ------------------------------------------------------------------------------------------------------------ */
+
+static bool multiplies(const struct plan *p, const struct plan_program *g)
+{
+    for (uint32_t k = g->first_kernel; k < g->first_kernel + g->n_kernels; k++)
+        if (p->kernels[k].op == IR_OP_LINEAR || p->kernels[k].op == IR_OP_ATTENTION)
+            return true;
+    return false;
+}
+
+static bool reads(const struct plan *p, const struct plan_instr *in, uint32_t buffer)
+{
+    for (uint32_t k = in->first_base; k < in->first_base + in->n_bases; k++)
+        if (p->bases[k].arena == ARENA_WORK && p->bases[k].buffer == buffer)
+            return true;
+    return false;
+}
+
+/* What a backward gathers again travels under products: one run of them at least stands between it and what reads it. */
+START_TEST(test_gathered_again)
+{
+    struct compiled c;
+    uint32_t n = 0;
+    compiled_init(&c, MODEL_LLAMA,
+                  _i ? "[{\"op\":\"layout\",\"tp\":2,\"cp\":2,\"dp\":1}]"
+                     : "[{\"op\":\"layout\",\"tp\":2,\"dp\":1},{\"op\":\"schedule\",\"kind\":"
+                       "\"gpipe\",\"microbatches\":2}]",
+                  false);
+    const struct plan *p = &c.plans[0];
+    const struct plan_list *l = &p->lists[plan_find_list(p, "train")];
+    const struct plan_instr *in = p->instrs + l->first_instr;
+    for (uint32_t i = 0; i < l->n_instr; i++) {
+        bool before = false, runs = false;
+        if (in[i].op != PLAN_ALL_GATHER || !plan_moves_tensor(p, &in[i]) || in[i].pass == IR_PASS_F)
+            continue;
+        for (uint32_t k = 0; k < i; k++)
+            before = before || (in[k].op == PLAN_ALL_GATHER && plan_moves_tensor(p, &in[k]) &&
+                                in[k].tensor == in[i].tensor && in[k].mb == in[i].mb && in[k].pass == IR_PASS_F);
+        if (!before || in[i].stream == PLAN_COMPUTE_STREAM)
+            continue;
+        const uint32_t buffer = p->bases[in[i].first_base + 1].buffer;
+        for (uint32_t k = i + 1; k < l->n_instr && !(in[k].op == PLAN_RUN && reads(p, &in[k], buffer)); k++)
+            runs = runs || (in[k].op == PLAN_RUN && multiplies(p, &p->programs[in[k].program]));
+        ck_assert_msg(runs, "instruction %u: nothing multiplies before what it gathers is read", i);
+        n++;
+    }
+    ck_assert_uint_gt(n, 10);
+    compiled_release(&c);
+}
+END_TEST
+
 /* ---- buckets ------------------------------------------------------------------------------------------------------------ */
 
 /* Elements of the parameters of an operator. */
@@ -270,11 +321,14 @@ END_TEST
 
 /* ---- thread blocks ------------------------------------------------------------------------------------------------------ */
 
-/* Thread blocks that the streams of a class request at once. */
-static uint32_t requested(const struct plan *p, const struct ir_target *target)
+enum { STREAMS = 16 };
+
+/* Thread blocks of each stream of a class that communicates in training; 0: it does not. Returns their sum. */
+static uint32_t request(const struct plan *p, const struct ir_target *target, uint32_t ctas[STREAMS])
 {
     const struct plan_list *l = &p->lists[plan_find_list(p, "train")];
     uint32_t sum = 0;
+    ck_assert_uint_le(p->h->count[PLAN_S_STREAMS], STREAMS);
     for (uint32_t s = 0; s < p->h->count[PLAN_S_STREAMS]; s++) {
         bool any = false, collectives = false;
         for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++) {
@@ -284,38 +338,81 @@ static uint32_t requested(const struct plan *p, const struct ir_target *target)
             any = any || (p->instrs[i].stream == s && (message || collective));
             collectives = collectives || (p->instrs[i].stream == s && collective);
         }
-        sum += any ? ir_target_ctas(target, p->streams[s].max_ctas, collectives) : 0;
+        ctas[s] = any ? ir_target_ctas(target, p->streams[s].max_ctas, collectives) : 0;
+        sum += ctas[s];
     }
     return sum;
 }
 
-/* Streams take turns on a device with one multiprocessor less than they request; on one with as many they do not. */
+static uint32_t stream_of(const struct plan *p, const char *name)
+{
+    for (uint32_t s = 0; s < p->h->count[PLAN_S_STREAMS]; s++)
+        if (strcmp(p->text + p->streams[s].name, name) == 0)
+            return s;
+    ck_abort_msg("no stream %s", name);
+    return 0;
+}
+
+/* The same, of streams that take turns only those of the largest, as --dump says who does. */
+static uint32_t at_once(const struct compiled *c, uint32_t cls, const struct ir_target *target)
+{
+    const struct plan *p = &c->plans[cls];
+    uint32_t ctas[STREAMS], turn[STREAMS], of, sum = 0;
+    char a[64], b[64];
+    request(p, target, ctas);
+    for (uint32_t s = 0; s < STREAMS; s++)
+        turn[s] = s;
+    for (const char *line = c->dump; (line = strstr(line, "fit: train, rank class ")); line++)
+        if (sscanf(line,
+                   "fit: train, rank class %u: streams request %*u thread blocks at once, the device fits %*u: "
+                   "\"%63[^\"]\" (%*u) and \"%63[^\"]\"",
+                   &of, a, b) == 3 &&
+            of == cls) {
+            const uint32_t from = turn[stream_of(p, b)], to = turn[stream_of(p, a)];
+            for (uint32_t s = 0; s < STREAMS; s++)
+                turn[s] = turn[s] == from ? to : turn[s];
+        }
+    for (uint32_t t = 0; t < STREAMS; t++) {
+        uint32_t most = 0;
+        for (uint32_t s = 0; s < p->h->count[PLAN_S_STREAMS]; s++)
+            most = turn[s] == t && ctas[s] > most ? ctas[s] : most;
+        sum += most;
+    }
+    return sum;
+}
+
+/* Whatever number of multiprocessors a device has: what is in flight at once fits, and where all fit, none takes turns. */
 START_TEST(test_turns)
 {
     const char *strategy = "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2,\"zero\":3},{\"op\":\"schedule\",\"kind\":"
-                           "\"1f1b\",\"microbatches\":4}]";
+                           "\"1f1b\",\"microbatches\":4},{\"op\":\"stream\",\"name\":\"ep\",\"max_ctas\":9},"
+                           "{\"op\":\"stream\",\"name\":\"dp\",\"max_ctas\":3}]";
     struct sched_input in = compiled_settings();
-    struct compiled wide, exact, narrow;
+    struct compiled wide;
+    uint32_t ctas[STREAMS], most = 0, largest = 0;
     in.target = &ir_target_cuda;
     in.compute = IR_BF16;
     in.eval = false;
     in.multiprocessors = 1 << 20;
     compiled_as(&wide, MODEL_MOE, strategy, false, in);
-    uint32_t most = 0;
     for (uint32_t cls = 0; cls < wide.out.n_classes; cls++) {
-        const uint32_t n = requested(&wide.plans[cls], in.target);
+        const uint32_t n = request(&wide.plans[cls], in.target, ctas);
         most = n > most ? n : most;
+        for (uint32_t s = 0; s < wide.plans[cls].h->count[PLAN_S_STREAMS]; s++)
+            largest = ctas[s] > largest ? ctas[s] : largest;
     }
-    in.multiprocessors = most;
-    compiled_as(&exact, MODEL_MOE, strategy, true, in);
-    in.multiprocessors = most - 1;
-    compiled_as(&narrow, MODEL_MOE, strategy, true, in);
-    ck_assert_msg(!strstr(exact.dump, "take turns"), "%u of %u multiprocessors", most, most);
-    ck_assert_msg(strstr(narrow.dump, "take turns") != NULL, "%u of %u multiprocessors", most, most - 1);
-    ck_assert(compiled_same(&wide, &exact) && !compiled_same(&wide, &narrow));
+    ck_assert_uint_gt(most, largest + 2);
+    for (in.multiprocessors = largest; in.multiprocessors <= most; in.multiprocessors++) {
+        struct compiled c;
+        compiled_as(&c, MODEL_MOE, strategy, true, in);
+        ck_assert_msg(compiled_same(&c, &wide) == (in.multiprocessors == most), "%u requested, %u there", most,
+                      in.multiprocessors);
+        for (uint32_t cls = 0; cls < c.out.n_classes; cls++)
+            ck_assert_msg(at_once(&c, cls, in.target) <= in.multiprocessors, "class %u: %u at once, %u there", cls,
+                          at_once(&c, cls, in.target), in.multiprocessors);
+        compiled_release(&c);
+    }
     compiled_release(&wide);
-    compiled_release(&exact);
-    compiled_release(&narrow);
 }
 END_TEST
 
@@ -328,6 +425,7 @@ int main(void)
     tcase_add_loop_test(t, test_levels, 0, sizeof levels / sizeof *levels);
     tcase_add_loop_test(t, test_shares, 0, 4);
     tcase_add_loop_test(t, test_prefetch, 0, 8);
+    tcase_add_loop_test(t, test_gathered_again, 0, 2);
     tcase_add_loop_test(t, test_bucket_size, 0, 40);
     tcase_add_test(t, test_turns);
     suite_add_tcase(s, t);
