@@ -19,6 +19,7 @@ enum compiled_model {
     MODEL_DROPLESS = MODELS,
     MODEL_BRANCH,
     MODEL_OLMO2,
+    MODEL_TIED,
     MODEL_FILES
 };
 
@@ -26,6 +27,7 @@ enum compiled_model {
 static const char *const model_files[MODEL_FILES] = {
     [MODEL_LLAMA] = "llama.json",       [MODEL_GPT2] = "gpt2.json",     [MODEL_MOE] = "qwen3_moe.json",
     [MODEL_DROPLESS] = "dropless.json", [MODEL_BRANCH] = "branch.json", [MODEL_OLMO2] = "olmo2.json",
+    [MODEL_TIED] = "tied.json",
 };
 
 struct compiled {

@@ -213,6 +213,19 @@ START_TEST(test_prefetch)
 }
 END_TEST
 
+/* What a backward computes again reads all that the forward reads: here a table of words, which the head shares, without a layer of its
+ * own; sharded, it is gathered for that too, or the checker refuses the plan. */
+START_TEST(test_gathered_for_recompute)
+{
+    struct compiled c;
+    compiled_init(&c, MODEL_TIED,
+                  "[{\"op\":\"layout\",\"dp\":2,\"zero\":3},{\"op\":\"schedule\",\"kind\":\"gpipe\","
+                  "\"microbatches\":2},{\"op\":\"recompute\",\"filter\":{}}]",
+                  false);
+    compiled_release(&c);
+}
+END_TEST
+
 /* ---- regions ------------------------------------------------------------------------------------------------------------ */
 
 static bool multiplies(const struct plan *p, const struct plan_program *g)
@@ -425,6 +438,7 @@ int main(void)
     tcase_add_loop_test(t, test_levels, 0, sizeof levels / sizeof *levels);
     tcase_add_loop_test(t, test_shares, 0, 4);
     tcase_add_loop_test(t, test_prefetch, 0, 8);
+    tcase_add_test(t, test_gathered_for_recompute);
     tcase_add_loop_test(t, test_gathered_again, 0, 2);
     tcase_add_loop_test(t, test_bucket_size, 0, 40);
     tcase_add_test(t, test_turns);
