@@ -145,6 +145,49 @@ EXAMPLE(counts_exchanged)
         }
     return false;
 }
+/* First and last instruction of a list that use a buffer, and the last before `until`; PLAN_NONE: none does. */
+struct uses {
+    uint32_t first, last, before;
+};
+static struct uses uses_of(const struct plan_builder *b, const struct plan_list *l, uint32_t buffer, uint32_t until)
+{
+    struct uses u = { PLAN_NONE, PLAN_NONE, PLAN_NONE };
+    for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++)
+        for (uint32_t k = b->instrs.at[i].first_base; k < b->instrs.at[i].first_base + b->instrs.at[i].n_bases; k++) {
+            if (b->bases.at[k].arena != ARENA_WORK || b->bases.at[k].buffer != buffer)
+                continue;
+            u.first = u.first == PLAN_NONE ? i : u.first;
+            u.last = i;
+            u.before = i < until ? i : u.before;
+        }
+    return u;
+}
+/* A buffer that lives between the last two uses of counts stands on them: the exchange of rows then reads something else. */
+EXAMPLE(counts_overwritten)
+{
+    if (nth >= 8)
+        return false;
+    for (uint32_t i = 0; i < b->instrs.n; i++) {
+        const struct plan_instr in = b->instrs.at[i];
+        const struct plan_list *l = &b->lists.at[mutant_list(b, i)];
+        for (uint32_t k = 2; k < 4 && in.op == PLAN_ALL_TO_ALL_V; k++) {
+            const uint32_t counts = b->bases.at[in.first_base + k].buffer;
+            const uint32_t before = uses_of(b, l, counts, i).before;
+            for (uint32_t x = 0; x < b->buffers.n; x++) {
+                const struct uses u = uses_of(b, l, x, i);
+                if (u.first == PLAN_NONE || u.first <= before || u.last >= i || nth-- > 0)
+                    continue;
+                const uint64_t move = b->buffers.at[counts].offset - b->buffers.at[x].offset;
+                b->buffers.at[x].offset += move;
+                for (uint32_t at = 0; at < b->bases.n; at++)
+                    if (b->bases.at[at].arena == ARENA_WORK && b->bases.at[at].buffer == x)
+                        b->bases.at[at].offset += move;
+                return true;
+            }
+        }
+    }
+    return false;
+}
 /* Then one rank or the network "was lost", or a rank divided by 0. */
 EXAMPLE(scratch_of_other_size)
 {
@@ -188,11 +231,19 @@ EXAMPLE(moments_elsewhere)
 }
 
 const struct mutant mutants_of_programs[] = {
-    MUTANT(adds_to_other_gradient, "gradient", 100), MUTANT(takes_other_gradient, "gradient", 100),
-    MUTANT(sums_one_part_twice, "gradient", 2),      MUTANT(gradient_of_router_elsewhere, "program", 4),
-    MUTANT(work_over_live_data, "value", 20),        MUTANT(no_workspace, "program", 20),
-    MUTANT(rows_that_did_not_travel, "layout", 8),   MUTANT(counts_exchanged, "layout", 4),
-    MUTANT(scratch_of_other_size, "scratch", 2),     MUTANT(scratch_of_nothing, "scratch", 10),
-    MUTANT(scratch_misaligned, "alignment", 4),      MUTANT(moments_elsewhere, "shards", 50),
-    MUTANT(moments_elsewhere, "alignment", 50),      { 0 },
+    MUTANT(adds_to_other_gradient, "gradient", 100),
+    MUTANT(takes_other_gradient, "gradient", 100),
+    MUTANT(sums_one_part_twice, "gradient", 2),
+    MUTANT(gradient_of_router_elsewhere, "program", 4),
+    MUTANT(work_over_live_data, "value", 20),
+    MUTANT(no_workspace, "program", 20),
+    MUTANT(rows_that_did_not_travel, "layout", 8),
+    MUTANT(counts_exchanged, "layout", 4),
+    MUTANT(counts_overwritten, "value", 1),
+    MUTANT(scratch_of_other_size, "scratch", 2),
+    MUTANT(scratch_of_nothing, "scratch", 10),
+    MUTANT(scratch_misaligned, "alignment", 4),
+    MUTANT(moments_elsewhere, "shards", 50),
+    MUTANT(moments_elsewhere, "alignment", 50),
+    { 0 },
 };
