@@ -98,20 +98,36 @@ EXAMPLE(work_over_live_data)
     }
     return false;
 }
+/* Operand `which` of kernel i goes; false: it has none such. */
+static bool drop_operand(struct plan_builder *b, uint32_t i, uint32_t which)
+{
+    struct plan_operand *o = mutant_operand(b, &b->kernels.at[i], which);
+    if (!o)
+        return false;
+    b->kernels.at[i].mask &= ~(UINT64_C(1) << which);
+    memmove(o, o + 1, (b->operands.n - 1 - (uint32_t)(o - b->operands.at)) * sizeof *o);
+    b->operands.n--;
+    for (uint32_t j = i + 1; j < b->kernels.n; j++)
+        b->kernels.at[j].first_operand--;
+    return true;
+}
 EXAMPLE(no_workspace)
 {
-    for (uint32_t i = 0; i < b->kernels.n; i++) {
-        struct plan_kernel *k = &b->kernels.at[i];
-        struct plan_operand *o = mutant_operand(b, k, OPERAND_WORK);
-        if (!o || nth-- > 0)
-            continue;
-        k->mask &= ~(UINT64_C(1) << OPERAND_WORK);
-        memmove(o, o + 1, (b->operands.n - 1 - (uint32_t)(o - b->operands.at)) * sizeof *o);
-        b->operands.n--;
-        for (uint32_t j = i + 1; j < b->kernels.n; j++)
-            b->kernels.at[j].first_operand--;
-        return true;
-    }
+    for (uint32_t i = 0; i < b->kernels.n; i++)
+        if (mutant_operand(b, &b->kernels.at[i], OPERAND_WORK) && nth-- == 0)
+            return drop_operand(b, i, OPERAND_WORK);
+    return false;
+}
+/* The sums of the parts before, which a kernel of a ring goes on with. */
+EXAMPLE(no_sums_so_far)
+{
+    for (uint32_t i = 0; i < b->kernels.n; i++)
+        for (uint32_t w = OPERAND_SAVE; w < OPERAND_PARAM; w++) {
+            const struct plan_kernel *k = &b->kernels.at[i];
+            const bool made = w < OPERAND_STASH ? k->pass == IR_PASS_F : k->pass == IR_PASS_BI;
+            if (k->split == IR_RING && made && mutant_operand(b, k, w) && nth-- == 0)
+                return drop_operand(b, i, w);
+        }
     return false;
 }
 /* Experts compute with the rows of this device instead of those that came to it. */
@@ -237,6 +253,7 @@ const struct mutant mutants_of_programs[] = {
     MUTANT(gradient_of_router_elsewhere, "program", 4),
     MUTANT(work_over_live_data, "value", 20),
     MUTANT(no_workspace, "program", 20),
+    MUTANT(no_sums_so_far, "program", 4),
     MUTANT(rows_that_did_not_travel, "layout", 8),
     MUTANT(counts_exchanged, "layout", 4),
     MUTANT(counts_overwritten, "value", 1),

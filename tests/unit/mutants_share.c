@@ -126,6 +126,20 @@ EXAMPLE(block_of_other_member)
         }
     return false;
 }
+/* Of a bucket whose parameters are whole on each holder, one is in as many blocks as a sequence group has members. */
+EXAMPLE(blocks_of_a_whole_parameter)
+{
+    for (uint32_t i = 0; i < b->pieces.n && b->h.share; i++) {
+        struct plan_piece *piece = &b->pieces.at[i];
+        if (piece->split > 1 || piece->count % b->h.share || nth-- > 0)
+            continue;
+        piece->split = b->h.share;
+        piece->count /= b->h.share;
+        piece->owners = b->h.share_group;
+        return true;
+    }
+    return false;
+}
 EXAMPLE(holders_of_a_block)
 {
     for (uint32_t i = 0; i < b->buckets.n && b->h.share; i++)
@@ -450,6 +464,7 @@ const struct mutant mutants_of_share[] = {
     MUTANT(program_of_other_tokens, "layout", 10),
     MUTANT(kernel_of_other_split, "shards", 10),
     MUTANT(block_of_other_member, "holders", 10),
+    MUTANT(blocks_of_a_whole_parameter, "holders", 20),
     MUTANT(holders_of_a_block, "holders", 10),
     MUTANT(blocks_of_classes_in_another_order, "channel", 4),
     MUTANT(blocks_of_classes_mixed, "channel", 4),

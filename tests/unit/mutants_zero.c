@@ -81,6 +81,23 @@ EXAMPLE(copies_are_reduced_twice)
     plan_edit_end(&e);
     return true;
 }
+EXAMPLE(a_shard_is_gathered_from_copies_twice)
+{
+    struct plan_edit e;
+    const uint32_t end = b->lists.at[0].first_instr + b->lists.at[0].n_instr;
+    uint32_t i = b->lists.at[0].first_instr;
+    while (i < end && (b->instrs.at[i].op != PLAN_ALL_GATHER ||
+                       !(b->bases.at[b->instrs.at[i].first_base].access & PLAN_PART) || nth-- > 0))
+        i++;
+    if (i == end)
+        return false;
+    plan_edit_begin(b, &e);
+    struct plan_record x = e.lists[0].at[i - b->lists.at[0].first_instr];
+    x.in.node += 1u << 30;
+    plan_edit_insert(&e.lists[0], i + 1 - b->lists.at[0].first_instr, x);
+    plan_edit_end(&e);
+    return true;
+}
 /* Before the group has reduced the gradients of the last microbatch, or before these are added. */
 EXAMPLE(copies_are_reduced_early)
 {
@@ -221,6 +238,7 @@ const struct mutant mutants_of_zero[] = {
     MUTANT(an_update_does_not_wait_for_the_norm, "race", 2),
     MUTANT(copies_are_not_reduced, "reduce", 10),
     MUTANT(copies_are_reduced_twice, "reduce", 10),
+    MUTANT(a_shard_is_gathered_from_copies_twice, "gather", 4),
     MUTANT(copies_are_reduced_early, "reduce", 10),
     MUTANT(reduces_over_the_other_group, "reduce", 10),
     MUTANT(copies_are_the_group_itself, "holders", 10),

@@ -146,27 +146,87 @@ END_TEST
 
 /* ---- every operation, and each of its bases ----------------------------------------------------------------------- */
 
-/* Of an instruction: it is left out, or one thing of a base of it is another. */
-enum way { LEFT_OUT, READS, WRITES, OWN, PART, FIRST, LATER, EARLIER, OTHER_BUFFER, OTHER_ARENA, WAYS };
-static const char *const way_names[WAYS] = { "left out",     "read bit",      "write bit",      "own bit",
-                                             "part bit",     "first",         "one unit later", "one unit earlier",
-                                             "other buffer", "the next arena" };
+/* Of an instruction: it is left out, comes twice, has fewer elements, is of another microbatch or thing; or one field of a base is changed. */
+enum way {
+    LEFT_OUT,
+    TWICE,
+    FEWER,
+    OTHER_MICROBATCH,
+    OTHER_THING,
+    OF_BASES,
+    READS = OF_BASES,
+    WRITES,
+    OWN,
+    PART,
+    FIRST,
+    LATER,
+    EARLIER,
+    OTHER_BUFFER,
+    OTHER_ARENA,
+    WAYS
+};
+static const char *const way_names[WAYS] = { "left out",     "twice",     "fewer",        "other microbatch",
+                                             "other thing",  "read bit",  "write bit",    "own bit",
+                                             "part bit",     "first",     "a unit later", "unit earlier",
+                                             "other buffer", "next arena" };
 
-static void change(struct plan_builder *b, uint32_t instr, uint32_t base, enum way way)
+static void repeat(struct plan_builder *b, uint32_t instr)
 {
-    struct plan_base *x = &b->bases.at[b->instrs.at[instr].first_base + base];
-    if (way == LEFT_OUT)
-        mutant_drop(b, instr);
-    else if (way < FIRST)
+    struct plan_edit e;
+    const uint32_t list = mutant_list(b, instr), at = instr - b->lists.at[list].first_instr;
+    plan_edit_begin(b, &e);
+    struct plan_record x = e.lists[list].at[at];
+    x.in.node += 1u << 30;
+    plan_edit_insert(&e.lists[list], at + 1, x);
+    plan_edit_end(&e);
+}
+
+/* False: there is nothing to change. */
+static bool change(struct plan_builder *b, uint32_t instr, uint32_t base, enum way way)
+{
+    struct plan_instr *in = &b->instrs.at[instr];
+    struct plan_base *x = &b->bases.at[in->first_base + base];
+    if (way < OF_BASES ? base > 0 : in->n_bases == 0)
+        return false;
+    switch (way) {
+    case LEFT_OUT:
+        return mutant_drop(b, instr);
+    case TWICE: /* copies of what is there change nothing */
+        if (in->op != PLAN_RUN && in->op != PLAN_ADD && in->op != PLAN_ALL_REDUCE && in->n_bases > 0)
+            return false;
+        repeat(b, instr);
+        return true;
+    case FEWER:
+        in->count /= 2;
+        return in->op != PLAN_RUN && in->count > 0;
+    case OTHER_MICROBATCH:
+        in->mb ^= 1;
+        return in->op == PLAN_RUN || in->op == PLAN_LOAD;
+    case OTHER_THING:
+        in->what++;
+        return in->op != PLAN_SCALARS;
+    case READS:
+    case WRITES:
+    case OWN:
+    case PART:
         x->access ^= (uint16_t)(1u << (way - READS));
-    else if (way == FIRST)
+        return true;
+    case FIRST:
         x->first ^= 1;
-    else if (way == LATER || way == EARLIER)
-        x->offset += way == LATER ? ir_target_cpu.alignment : -(uint64_t)ir_target_cpu.alignment;
-    else if (way == OTHER_BUFFER)
+        return true;
+    case LATER:
+        x->offset += ir_target_cpu.alignment;
+        return true;
+    case EARLIER:
+        x->offset -= ir_target_cpu.alignment;
+        return true;
+    case OTHER_BUFFER:
         x->buffer++;
-    else
+        return true;
+    default:
         x->arena = (uint8_t)((x->arena + 1) % ARENA_COUNT);
+        return true;
+    }
 }
 
 /* Instruction number nth, counted round, of an operation that has such a base; PLAN_NONE: there is none. */
@@ -195,8 +255,7 @@ static void try_operations(const struct compiled *c, uint32_t job, uint32_t cls,
             continue;
         plan_unpack(&c->plans[cls], &b);
         const uint32_t i = nth_of(&b, op, base, 7 * job + 3 * cls + way);
-        if (i != PLAN_NONE && (way == LEFT_OUT ? base == 0 : b.instrs.at[i].n_bases > 0)) {
-            change(&b, i, base, (enum way)way);
+        if (i != PLAN_NONE && change(&b, i, base, (enum way)way)) {
             ck_assert_msg(!accepted(c, cls, &b, &e), "instruction %u %s, base %u, %s, class %u of %s: accepted", i,
                           plan_op_name((enum plan_op)op), base, way_names[way], cls, jobs[job].strategy);
             hits[op]++;
