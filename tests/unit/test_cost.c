@@ -121,6 +121,41 @@ START_TEST(transfers)
 }
 END_TEST
 
+/* Replicas on one node send at the same time: what the node has together is divided by those of them that are there. */
+START_TEST(pairs_of_a_node)
+{
+    struct compiled c;
+    compiled_init(&c, MODEL_LLAMA,
+                  "[{\"op\":\"layout\",\"pp\":2,\"dp\":4,\"outer\":\"pp\"},{\"op\":\"schedule\",\"kind\":\"1f1b\","
+                  "\"microbatches\":2}]",
+                  false);
+    const double bytes = 4.0 * (double)first(&c.plans[0], PLAN_SEND)->count;
+    for (uint32_t per_node = 1; per_node <= 4; per_node *= 2) {
+        struct machine m = round_machine();
+        m.ranks_per_node = per_node;
+        m.links[LINK_NETWORK] = (struct machine_links){ 0, 1e9, 1e9 };
+        ck_assert_double_eq_tol(transfer_of(&c, &m, PLAN_SEND).seconds, per_node * bytes * 1e-9, 1e-12);
+    }
+    compiled_release(&c);
+}
+END_TEST
+
+/* A shift goes to one member: over the farthest link of the group, and as long as a message there; a gather goes to all. */
+START_TEST(shifts)
+{
+    static const uint32_t ranks[] = { 0, 1, 2, 3 };
+    struct machine m = round_machine();
+    m.links[LINK_NETWORK] = (struct machine_links){ 0, 1e8, 0 };
+    for (uint32_t per_node = 2; per_node <= 4; per_node += 2) {
+        m.ranks_per_node = per_node;
+        const double slow = per_node < 4 ? 1e-8 : 1e-9;
+        ck_assert_double_eq_tol(cost_alone(&m, PLAN_SHIFT, ranks, 4, 0, 1000).seconds, 1000 * slow, 1e-12);
+        ck_assert_double_eq_tol(cost_alone(&m, PLAN_ALL_GATHER, ranks, 4, 0, 1000).seconds,
+                                (per_node < 4 ? 2 : 3) * 1000 * slow, 1e-12);
+    }
+}
+END_TEST
+
 /* Groups of neighbours on one node each: within them the fast link, over copies the network, for a shard alone. */
 START_TEST(groups_on_a_node)
 {
@@ -334,6 +369,8 @@ int main(void)
     tcase_add_test(tc, points);
     tcase_add_test(tc, topology);
     tcase_add_test(tc, transfers);
+    tcase_add_test(tc, pairs_of_a_node);
+    tcase_add_test(tc, shifts);
     tcase_add_test(tc, groups_on_a_node);
     tcase_add_test(tc, rows_of_experts);
     tcase_add_test(tc, contention);
