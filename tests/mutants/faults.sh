@@ -89,7 +89,7 @@ needs()
 is_red()
 {
     case $1 in
-    tests/run-mpi) shift; ! sh tests/run-mpi -t "$TEST_LIMIT" "$@" >"$dir/log" 2>&1 ;;
+    tests/run-mpi) shift; ! sh tests/run-mpi -t $((TEST_LIMIT / ${TEST_TIME_SCALE:-1})) "$@" >"$dir/log" 2>&1 ;;
     *) ! sh tests/run-test "$@" >"$dir/log" 2>&1 || grep -Eq '^(not ok|Bail out)' "$dir/log" ;;
     esac
 }
@@ -113,6 +113,7 @@ while number=$((number + 1)) && [ "$number" -le "$last" ] && part "$number"; do
         case $now in equivalent*) expected='' ;; *) expected=seen ;; esac
         if [ "${seen:+seen}" = "$expected" ]; then ok=ok; else ok='not ok' good=false; fi
         echo "$ok $number - $file: $what: ${seen:-not seen} ($(($(date +%s) - since)) s)"
+        [ -z "$seen" ] || grep -E -m 1 '^(not ok|Bail out|run-mpi: )' "$dir/log" | cut -c 1-200 | sed 's/^/# /'
     fi
     cp "$src/$file" "$file"
 done

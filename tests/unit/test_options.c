@@ -1,5 +1,6 @@
 /* The option parser: what it takes, and the sentences for what it does not. */
 #include <check.h>
+#include <stdio.h>
 
 #include "base/duration.h"
 #include "cmd/options.h"
@@ -81,6 +82,25 @@ START_TEST(long_and_short)
 }
 END_TEST
 
+/* From the least on, in each way of writing it; nothing below, and nothing that is no number. */
+START_TEST(numbers)
+{
+    static const char *const good[] = { "2", "3", "18446744073709551615" }, *const bad[] = {
+        "1", "0", "-2", "+2", "2.0", "0x2", " 2", "", "18446744073709551616"
+    };
+    char with[64];
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        ck_assert_int_eq(PARSE("a", "--number", good[i]), ST_OK);
+        ck_assert_uint_eq(got.number, strtoull(good[i], NULL, 10));
+        snprintf(with, sizeof with, "-n%s", good[i]);
+        ck_assert_int_eq(PARSE("a", with), ST_OK);
+        ck_assert_uint_eq(got.number, strtoull(good[i], NULL, 10));
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        ck_assert_msg(PARSE("a", "--number", bad[i]) == ST_USAGE, "\"%s\" is taken", bad[i]);
+}
+END_TEST
+
 START_TEST(two_dashes_end_options)
 {
     ck_assert_int_eq(PARSE("--", "--flag"), ST_OK);
@@ -157,6 +177,7 @@ int main(void)
     tcase_add_checked_fixture(t, NULL, teardown);
     tcase_add_test(t, long_and_short);
     tcase_add_test(t, maybe);
+    tcase_add_test(t, numbers);
     tcase_add_test(t, two_dashes_end_options);
     tcase_add_test(t, mistakes_have_sentences);
     tcase_add_test(t, durations);
