@@ -5,9 +5,9 @@ _Static_assert(sizeof(struct ir_edge) == 12, "an edge is 12 bytes");
 
 const char *ir_node_kind_name(enum ir_node_kind k)
 {
-    static const char *const names[IR_NODE_KINDS] = { "load",  "run",     "sum",           "move",   "border",
-                                                      "turn",  "reduce",  "reduce-copies", "gather", "gather-copies",
-                                                      "sumsq", "scalars", "update" };
+    static const char *const names[IR_NODE_KINDS] = { "load",          "run",   "sum",     "move",          "border",
+                                                      "turn",          "again", "reduce",  "reduce-copies", "gather",
+                                                      "gather-copies", "sumsq", "scalars", "update" };
     return k < IR_NODE_KINDS ? names[k] : "?";
 }
 
@@ -157,7 +157,7 @@ static bool node_sound(const struct ir_dag *d, const struct ir_node *n)
 {
     if (n->kind >= IR_NODE_KINDS || n->pass > IR_PASS_NONE)
         return false;
-    if (n->kind == IR_NODE_MOVE || n->kind == IR_NODE_BORDER || n->kind == IR_NODE_TURN)
+    if (n->kind == IR_NODE_MOVE || n->kind == IR_NODE_BORDER || n->kind == IR_NODE_TURN || n->kind == IR_NODE_AGAIN)
         return n->what < d->moves.n;
     return n->kind != IR_NODE_SUM || n->what < d->sums.n;
 }

@@ -16,6 +16,7 @@ enum ir_node_kind {
     IR_NODE_BORDER, /* what = index in dag.moves (from_set == to_set): a value crosses the border of a region, inside groups of
                            the set */
     IR_NODE_TURN, /* what = index in dag.moves: a value becomes blocks by heads before an all-to-all of them, or rows again behind it */
+    IR_NODE_AGAIN, /* what = index in dag.moves: a dispatch permutes its tokens once more, for an all-to-all that is repeated */
     IR_NODE_REDUCE, /* what = bucket: reduction of its gradients over its holders, or each group of them; mb: of one microbatch ("reduce":"each") */
     IR_NODE_REDUCE_COPIES, /* what = bucket: of its shards, which their groups have reduced, over the copies */
     IR_NODE_GATHER,        /* what = bucket: all-gather of its parameters from its holders, or a group of them */
@@ -56,7 +57,7 @@ enum ir_how {
     IR_HOW_KEY_SUM, /* reduce-scatter: the gradients of these */
     IR_HOW_HEADS, /* all-to-all: blocks of heads of own tokens into one block of all tokens of the sequence, over the context group; or back */
 };
-struct ir_move { /* of a MOVE, BORDER or TURN node */
+struct ir_move { /* of a MOVE, BORDER, TURN or AGAIN node */
     uint32_t tensor;
     uint32_t grad; /* 1: its gradient, travelling back */
     uint16_t from_set, to_set;
@@ -65,7 +66,7 @@ struct ir_move { /* of a MOVE, BORDER or TURN node */
     uint8_t layout;     /* enum ir_layout of what it gives */
     uint32_t shard;     /* BORDER: index of the directive */
     uint32_t inward;    /* IR_HOW_ROWS: into the region */
-    uint32_t sub;       /* IR_HOW_HEADS: sub-chunk of the attention */
+    uint32_t sub;       /* IR_HOW_HEADS: sub-chunk of the attention; AGAIN: of the dispatch */
 };
 struct ir_sum { /* of a SUM node */
     uint32_t tensor, parts;

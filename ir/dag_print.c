@@ -32,6 +32,7 @@ static void node_name(const struct ir_dag *d, const struct ir_chunks *c, const s
     case IR_NODE_MOVE:
     case IR_NODE_BORDER:
     case IR_NODE_TURN:
+    case IR_NODE_AGAIN:
         snprintf(text, size, "%s%s", d->moves.at[n->what].grad ? "gradient of " : "",
                  g->tensors.at[d->moves.at[n->what].tensor].name);
         break;
@@ -181,7 +182,8 @@ static bool in_range(const struct ir_dag *d, const struct ir_chunks *c, const st
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
         if ((n->kind == IR_NODE_LOAD && n->what >= g->tensors.n) || (n->kind == IR_NODE_RUN && n->what >= c->subs.n) ||
-            ((n->kind == IR_NODE_MOVE || n->kind == IR_NODE_BORDER || n->kind == IR_NODE_TURN) &&
+            ((n->kind == IR_NODE_MOVE || n->kind == IR_NODE_BORDER || n->kind == IR_NODE_TURN ||
+              n->kind == IR_NODE_AGAIN) &&
              n->what >= d->moves.n) ||
             (n->kind == IR_NODE_SUM && n->what >= d->sums.n))
             return false;

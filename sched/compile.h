@@ -87,6 +87,10 @@ struct op_side {
 
 static const double GIB = 1024.0 * 1024 * 1024;
 
+/* What the backward of a chunk has of its forward: what that kept; its inputs, and it computes the forward again; of sharded experts not even the
+ * rows that they received, which are sent again. */
+enum recompute { RECOMPUTE_NONE, RECOMPUTE_KEEPS_INPUTS, RECOMPUTE_RECEIVES };
+
 struct sched {
     const struct sched_input *in;
     const struct ir_graph *g;
@@ -124,7 +128,8 @@ struct sched {
     uint16_t *set_of;    /* [chunk * microbatches + mb] */
     uint16_t *stream_of; /* [chunk]: stream of place, for sends and tied sums */
     uint32_t *replicate_of; /* [chunk]: index in directives, IR_NONE */
-    uint8_t *recompute;     /* [chunk * microbatches + mb]: 1 where the backward computes its forward again */
+    uint8_t *recompute;     /* [chunk * microbatches + mb]: enum recompute */
+    uint32_t *rows_of;      /* [operator]: of a dispatch the chunk of the experts that read its rows; else IR_NONE */
     uint32_t *shard_of;     /* [chunk * microbatches + mb]: index in directives of the experts' shard, IR_NONE */
     struct ratio
         *row_factor; /* [chunk]: rows that a device of sharded experts receives, at most, by those that it sends */
@@ -181,6 +186,11 @@ static inline bool recomputes(const struct sched *s, const struct ir_sub *sub, u
 {
     return s->recompute[sub->chunk * s->microbatches + mb];
 }
+/* again.c: is what a microbatch of an expert region has received not kept, but received again before the backward? Does a dispatch run again for
+ * that, and does some of a sub-chunk? */
+bool again_receives(const struct sched *s, uint32_t chunk, uint32_t mb);
+bool again_permutes(const struct sched *s, uint32_t op, uint32_t mb);
+bool again_sends(const struct sched *s, const struct ir_sub *sub, uint32_t mb);
 /* The pass of a run as filters see it: B, too, where the compiler runs it as BI and then BW (sched/build.c). */
 static inline enum ir_pass pass_seen(const struct sched *s, const struct ir_node *n)
 {

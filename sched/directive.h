@@ -55,6 +55,7 @@ struct directive {
     uint32_t first_shard_set, n_shard_sets; /* shard: in sched.listed_sets; none where "devices" is omitted */
     uint8_t dim, exchange;                  /* shard */
     bool zigzag;                            /* shard, sequence */
+    bool receives;                          /* recompute: rows of experts are received again */
     bool keep_whole;                        /* shard, regions: what is gathered stays until its last reader */
     struct ratio expert_bound;              /* shard: rows planned for, in balanced sizes; num 0: the worst case */
 };

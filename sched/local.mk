@@ -1,6 +1,6 @@
 noinst_LTLIBRARIES += libpiper_sched.la
 libpiper_sched_la_SOURCES = \
-	sched/buckets.c sched/build.c sched/compile.c sched/compile.h sched/devices.c sched/devices.h \
+	sched/again.c sched/buckets.c sched/build.c sched/compile.c sched/compile.h sched/devices.c sched/devices.h \
 	sched/directive.c sched/directive.h sched/filter.c sched/filter.h sched/fit.c sched/gather.c sched/move.c \
 	sched/passes.h sched/reduce.c sched/sched.h sched/schedule.h sched/sequence.c sched/side.c sched/side.h sched/weights.c sched/weights.h \
 	sched/directives/counts.c sched/directives/csv.c sched/directives/csv.h sched/directives/csv_write.c sched/directives/layout.c \

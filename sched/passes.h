@@ -27,6 +27,7 @@
     ROW("gather", pass_gather, true)         /* parameters at the start of the step, zero 1 and 2 */ \
     ROW("update", pass_update, true)         /* norm and updates */                                  \
     ROW("order", pass_order, true)           /* the user's order */                                  \
+    ROW("again", pass_again, true)           /* rows of experts that are received again */           \
     ROW("sequence", pass_sequence, true)     /* one global order */                                  \
     ROW("use", pass_gather_use, true)        /* parameters before their use, zero 3 */               \
     ROW("fit", pass_fit, true)               /* communications that share a device */

@@ -53,7 +53,7 @@ struct simulation {
 
 static bool is_compute(const struct ir_node *n)
 {
-    return n->kind == IR_NODE_RUN || n->kind == IR_NODE_SUM || n->kind == IR_NODE_TURN;
+    return n->kind == IR_NODE_RUN || n->kind == IR_NODE_SUM || n->kind == IR_NODE_TURN || n->kind == IR_NODE_AGAIN;
 }
 
 static bool ends_step(const struct ir_node *n)

@@ -66,7 +66,7 @@ static uint32_t *weigh_borders(const struct sched *s, const struct ir_dag *d)
 
 static bool passes_on(const struct ir_node *n)
 {
-    return n->kind == IR_NODE_BORDER || n->kind == IR_NODE_SUM || n->kind == IR_NODE_TURN;
+    return n->kind == IR_NODE_BORDER || n->kind == IR_NODE_SUM || n->kind == IR_NODE_TURN || n->kind == IR_NODE_AGAIN;
 }
 
 /* What else stands in the group lies behind a node at a shorter distance than this. Borders and sums have no group: they are in that of

@@ -49,9 +49,9 @@ tests_unit_test_io_quantized_CPPFLAGS = $(IO_TEST_CPPFLAGS)
 tests_unit_test_io_safetensors_CPPFLAGS = $(IO_TEST_CPPFLAGS)
 tests_unit_test_io_tokens_CPPFLAGS = $(IO_TEST_CPPFLAGS)
 
-SCRIPT_TESTS += tests/check-functions.sh tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/matrix/reference.sh tests/site.sh tests/tutorial.sh
+SCRIPT_TESTS += tests/check-functions.sh tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/matrix/again.sh tests/matrix/reference.sh tests/site.sh tests/tutorial.sh
 LONG_TESTS += tests/aarch64/aarch64.sh tests/batch/installed.sh tests/cli/viewers.sh tests/matrix/all.sh tests/sanitize_all.sh
-LONG_TESTS += tests/matrix/share_all.sh tests/matrix/zero_group_all.sh
+LONG_TESTS += tests/matrix/again_all.sh tests/matrix/share_all.sh tests/matrix/zero_group_all.sh
 SCRIPT_TESTS += tests/train/balance.sh tests/train/begin.sh tests/train/bf16.sh tests/train/blend.sh tests/train/data.sh tests/train/documents.sh tests/train/freeze.sh tests/train/keep.sh tests/train/kill.sh \
 	tests/train/flips.sh tests/train/memory.sh tests/train/rows.sh tests/train/spent.sh
 

@@ -116,7 +116,8 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
                 : g->pass == IR_PASS_BW ? k->pass != IR_PASS_BI
                                         : true;
     fits = fits && (k->pass != IR_PASS_F || k->again == (g->pass != IR_PASS_F)); /* in a backward: computed again */
-    if (!fits || (g->pass == IR_PASS_NONE && k->op < IR_OP_GRAPH_COUNT))
+    /* of no pass: sums, what turns tensors, and a dispatch whose rows are sent again */
+    if (!fits || (g->pass == IR_PASS_NONE && k->op < IR_OP_GRAPH_COUNT && (k->op != IR_OP_DISPATCH || !k->again)))
         return check_wrong(c, RULE_PROGRAM, at, "program %u of pass %s has kernel %u of pass %s", program,
                            ir_pass_name(g->pass), kernel, ir_pass_name(k->pass));
     bool sum = k->op >= IR_OP_GRAPH_COUNT;

@@ -15,6 +15,7 @@ static void each_class(const struct sched *s, const struct ir_dag *d, const stru
     case IR_NODE_SUM:
     case IR_NODE_BORDER:
     case IR_NODE_TURN:
+    case IR_NODE_AGAIN:
         found(to, class_of_set(s, n->set));
         return;
     case IR_NODE_MOVE:
@@ -57,11 +58,14 @@ static void add_to_class(void *to, uint32_t class_id)
     f->nodes[f->next[class_id]++] = f->node;
 }
 
-/* For every run of a sub-chunk: its forward, and the backward (B or BI) where gradient parts enter. */
+/* For every run of a sub-chunk: its forward, and the backward (B or BI) where gradient parts enter. For a dispatch that runs again: its
+ * forward. */
 static void find_partners(const struct ir_dag *d, struct list_index *index)
 {
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
+        if (n->kind == IR_NODE_AGAIN) /* the first edge that enters comes from there */
+            index->forward_of[i] = d->edges.at[d->in_edge[d->in_first[i]]].from;
         if (n->kind != IR_NODE_RUN)
             continue;
         if (n->pass == IR_PASS_F)

@@ -30,6 +30,9 @@ static void lower_node(struct class_lowering *c, uint32_t node)
     case IR_NODE_TURN:
         lower_turn(c, node, n);
         break;
+    case IR_NODE_AGAIN:
+        lower_again(c, node, n);
+        break;
     case IR_NODE_REDUCE:
         lower_reduce(c, node, n);
         break;

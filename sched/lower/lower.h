@@ -30,7 +30,7 @@ struct list_index {
     uint32_t *first; /* [classes + 1] */
     uint32_t *nodes; /* those that concern class c, in the global order: nodes[first[c]] to nodes[first[c+1] - 1] */
     uint32_t *backward_of; /* by RUN node: the B or BI of its sub-chunk and microbatch */
-    uint32_t *forward_of;  /* by RUN node: the F of it */
+    uint32_t *forward_of;  /* by RUN node: the F of it; by AGAIN node: that of its dispatch */
 };
 /* Groups of a class, where sequences are shared, of these kinds. */
 enum lower_share { LOWER_SEQUENCE, LOWER_TENSOR, LOWER_HEADS, LOWER_SHARES };
@@ -162,6 +162,7 @@ struct plan_base *lower_grad_base(struct class_lowering *c, struct plan_instr *i
 /* Does the list need whole gradients of a bucket in ARENA_WORK, before they are reduced into ARENA_GRADS? */
 bool grads_pass_through(const struct bucket *b);
 void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+void lower_again(struct class_lowering *c, uint32_t node, const struct ir_node *n);
 
 /* ---- sched/lower/comm.c ---- */
 void lower_load(struct class_lowering *c, uint32_t node, const struct ir_node *n);

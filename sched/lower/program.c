@@ -42,11 +42,13 @@ void programs_release(struct programs *ps)
 const struct tape *tape_get(struct programs *ps, uint32_t sub, uint32_t mb, const uint32_t *parts)
 {
     const struct ir_sub *u = &ps->s->chunks.subs.at[sub];
-    const bool recompute = side_recomputes(ps->s, u, mb);
-    for (uint32_t i = ps->first_tape[sub]; i != IR_NONE; i = ps->tapes.at[i]->next)
-        if (ps->tapes.at[i]->recompute == recompute && !memcmp(ps->tapes.at[i]->parts, parts, u->n_out * sizeof *parts))
-            return ps->tapes.at[i];
-    struct tape *t = tape_build(ps, sub, recompute, parts);
+    const bool recompute = side_recomputes(ps->s, u, mb), sends = again_sends(ps->s, u, mb);
+    for (uint32_t i = ps->first_tape[sub]; i != IR_NONE; i = ps->tapes.at[i]->next) {
+        struct tape *t = ps->tapes.at[i];
+        if (t->recompute == recompute && t->sends == sends && !memcmp(t->parts, parts, u->n_out * sizeof *parts))
+            return t;
+    }
+    struct tape *t = tape_build(ps, sub, mb, parts);
     t->next = ps->first_tape[sub];
     ps->first_tape[sub] = ps->tapes.n;
     vec_add(&ps->tapes, t);
@@ -202,6 +204,11 @@ static uint32_t keep_slot(struct program_maker *m, const struct tape *t, uint32_
     return slot(m, (struct slot_ref){ WHAT_KEEP, frame, 0 }, t->keep_bytes[frame], access, SLOT_KEEP);
 }
 
+static uint32_t sent_slot(struct program_maker *m, const struct tape *t, uint32_t access)
+{
+    return slot(m, (struct slot_ref){ WHAT_SENT, 0, 0 }, t->sent_bytes, access, SLOT_KEEP);
+}
+
 /* ---- forward ------------------------------------------------------------------------------------------------------ */
 
 /* By tensor made or read in the sub-chunk: the last operator (position in it) that has it. Owned by the caller. */
@@ -249,6 +256,8 @@ static struct place made_place(struct program_maker *m, const struct ir_sub *sub
     uint32_t v = t ? tape_find(t, made.kind, made.a, made.b) : IR_NONE;
     if (v != IR_NONE && t->keep_frame[v] != 0xff)
         return (struct place){ keep_slot(m, t, t->keep_frame[v], PLAN_WRITE), t->keep_offset[v] };
+    if (v != IR_NONE && t->sent_offset[v] != UINT64_MAX)
+        return (struct place){ sent_slot(m, t, PLAN_WRITE), t->sent_offset[v] };
     return (struct place){ temp_slot(m), place_temp(m, made.bytes, made.from, made.to) };
 }
 
@@ -637,5 +646,65 @@ uint32_t program_turn(struct programs *ps, const struct turn_program *turn)
     k->tensor = turn->tensor;
     operand(&m, k, OPERAND_IN, in, 0);
     operand(&m, k, OPERAND_OUT, out, 0);
+    return finish(&m, key);
+}
+
+/* ---- a dispatch again ------------------------------------------------------------------------------------------------ */
+
+/* Where the forward has left what a dispatch reads: in a buffer of its own, or in a frame. */
+static struct place left_place(struct program_maker *m, const struct ir_sub *sub, const struct tape *t,
+                               enum value_kind kind, uint32_t a, uint32_t b)
+{
+    struct place p;
+    if (kind == VALUE_TENSOR && crossing_place(m, sub, a, true, PLAN_READ, &p))
+        return p;
+    const uint32_t v = tape_find(t, kind, a, b);
+    CHECK(v != IR_NONE);
+    if (t->keep_frame[v] != 0xff)
+        return (struct place){ keep_slot(m, t, t->keep_frame[v], PLAN_READ), t->keep_offset[v] };
+    CHECK(t->sent_offset[v] != UINT64_MAX);
+    return (struct place){ sent_slot(m, t, PLAN_READ), t->sent_offset[v] };
+}
+
+/* The rows go to their all-to-all; slots and counts are what they were, and nobody reads them. */
+static void again_outputs(struct program_maker *m, const struct ir_sub *sub, struct plan_kernel *k, uint32_t rows)
+{
+    const struct ir_node_op *op = &m->s->g->ops.at[k->graph_op];
+    struct ir_op_shapes shapes;
+    side_shapes(m->s, k->graph_op, &shapes);
+    for (uint32_t j = 0; j < IR_MAX_OUT; j++) {
+        if (op->out[j] == IR_NONE)
+            continue;
+        const uint64_t bytes = value_bytes(m->s, sub->chunk, &shapes.out[j]);
+        const struct slot_ref made = { WHAT_TENSOR, rows, MADE_AGAIN };
+        struct place p = { 0 };
+        if (op->out[j] == rows)
+            p.slot = slot(m, made, bytes, PLAN_WRITE, SLOT_TENSOR);
+        else
+            p = (struct place){ temp_slot(m), place_temp(m, bytes, 0, 0) };
+        operand(m, k, OPERAND_OUT + j, p, 0);
+    }
+}
+
+uint32_t program_again(struct programs *ps, uint32_t sub, uint32_t rows, const struct tape *tape)
+{
+    struct program_key key = { .sub = sub, .pass = IR_PASS_NONE, .tensor = rows, .tape = tape };
+    uint32_t found = find_program(ps, key);
+    if (found != IR_NONE)
+        return found;
+    struct program_maker m = begin(ps, sub);
+    const struct ir_sub *u = &ps->s->chunks.subs.at[sub];
+    const uint32_t o = ps->s->g->tensors.at[rows].producer, router = side_counts(ps->s, o);
+    const struct ir_node_op *op = &ps->s->g->ops.at[o];
+    struct plan_kernel *k = kernel(&m, op->op, o, IR_PASS_F, 0);
+    k->again = 1;
+    for (uint32_t j = 0; j < IR_MAX_IN; j++) {
+        if (router != IR_NONE && j == side_counts_input)
+            operand(&m, k, OPERAND_IN + j, left_place(&m, u, tape, VALUE_SAVE, router, 1), 0);
+        if (op->in[j] != IR_NONE)
+            operand(&m, k, OPERAND_IN + j, left_place(&m, u, tape, VALUE_TENSOR, op->in[j], 0), 0);
+    }
+    again_outputs(&m, u, k, rows);
+    work(&m, k, 0);
     return finish(&m, key);
 }

@@ -43,6 +43,7 @@ static inline bool step_writes(const struct step *k, uint32_t operand)
 struct tape {
     uint32_t sub, next; /* next: tape of the same sub-chunk; IR_NONE */
     bool recompute;
+    bool sends;      /* a dispatch of the sub-chunk runs again before the backward: what it reads is kept for it */
     uint32_t *parts; /* by output of the sub-chunk */
     struct {
         VEC(struct value);
@@ -58,6 +59,9 @@ struct tape {
     uint64_t keep_bytes[2];
     uint64_t *stash_offset; /* UINT64_MAX: not in the stash */
     uint64_t stash_bytes;
+    /* With recompute a frame that F leaves for such a dispatch alone. */
+    uint64_t *sent_offset; /* UINT64_MAX: not in it */
+    uint64_t sent_bytes;
 };
 
 /* What a slot of a program stands for; lower.c binds it to an address per microbatch. */
@@ -70,12 +74,14 @@ enum slot_what {
     WHAT_KEEP,
     WHAT_STASH,
     WHAT_TEMP,
-    WHAT_RING
+    WHAT_RING,
+    WHAT_SENT
 };
+enum { MADE_AGAIN = 1 }; /* index of a tensor that the node makes, though its forward has made it before */
 struct slot_ref {
     uint32_t what;  /* enum slot_what */
     uint32_t id;    /* bucket, tensor, frame */
-    uint32_t index; /* part */
+    uint32_t index; /* part; MADE_AGAIN */
 };
 
 struct programs {
@@ -94,7 +100,7 @@ struct programs {
     } refs; /* one per plan slot, same index */
     struct program_key {
         uint32_t sub, pass;
-        uint32_t tensor, parts, layout; /* of a sum or a turn; else 0 */
+        uint32_t tensor, parts, layout; /* of a sum, a turn or a dispatch again; else 0 */
         const struct tape *tape;
         uint32_t next; /* program of the same sub-chunk; IR_NONE */
     } * keys;          /* by program */
@@ -126,8 +132,11 @@ struct turn_program {
 };
 uint32_t program_turn(struct programs *ps, const struct turn_program *turn);
 
+/* The dispatch of a sub-chunk once more, which makes `rows` of what its forward has left. */
+uint32_t program_again(struct programs *ps, uint32_t sub, uint32_t rows, const struct tape *tape);
+
 /* tape.c */
-struct tape *tape_build(struct programs *ps, uint32_t sub, bool recompute, const uint32_t *parts);
+struct tape *tape_build(struct programs *ps, uint32_t sub, uint32_t mb, const uint32_t *parts);
 void tape_free(struct tape *t);
 /* The value of a forward tensor, saved tensor or parameter; IR_NONE where the tape has none. */
 uint32_t tape_find(const struct tape *t, enum value_kind kind, uint32_t a, uint32_t b);

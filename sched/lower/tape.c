@@ -15,6 +15,9 @@ struct tape_builder {
     struct tape *t;
     uint32_t *current; /* by tensor: the value of its gradient so far, IR_NONE */
     uint8_t *written;  /* by parameter: some kernel has written its gradient */
+    struct {
+        VEC(uint32_t);
+    } sent; /* values that a dispatch reads when it runs again */
 };
 
 uint64_t value_elements(const struct sched *s, uint32_t chunk, const struct ir_shape *shape)
@@ -386,7 +389,41 @@ static void lay_out(struct tape_builder *tape)
     mem_free(by_bw);
 }
 
-struct tape *tape_build(struct programs *ps, uint32_t sub, bool recompute, const uint32_t *parts)
+/* What the dispatches that run again read: values of the tape, whether its steps read them or not. */
+static void find_sent(struct tape_builder *tape, uint32_t mb)
+{
+    const struct sched *s = tape->ps->s;
+    for (uint32_t i = 0; i < tape->sub->n_ops; i++) {
+        const uint32_t o = s->chunks.ops.at[tape->sub->first_op + i];
+        const struct ir_node_op *op = &s->g->ops.at[o];
+        if (!again_permutes(s, o, mb))
+            continue;
+        for (int k = 0; k < IR_MAX_IN; k++)
+            if (op->in[k] != IR_NONE)
+                vec_add(&tape->sent, known_value(tape, VALUE_TENSOR, op->in[k], 0, tensor_bytes(tape, op->in[k])));
+        if (side_counts(s, o) != IR_NONE)
+            vec_add(&tape->sent, counts_value(tape, o));
+    }
+}
+
+/* Of these what neither has a buffer nor is in another frame: with recompute. */
+static void lay_out_sent(struct tape_builder *tape)
+{
+    struct tape *t = tape->t;
+    t->sent_offset = mem_alloc((t->values.n + 1) * sizeof *t->sent_offset);
+    memset(t->sent_offset, 0xff, t->values.n * sizeof *t->sent_offset);
+    for (uint32_t i = 0; i < tape->sent.n; i++) {
+        const uint32_t v = tape->sent.at[i];
+        const struct value *val = &t->values.at[v];
+        const bool crosses = val->kind == VALUE_TENSOR && tensor_crosses(tape->ps->s, tape->sub, val->a, true);
+        if (crosses || t->keep_frame[v] != 0xff || t->sent_offset[v] != UINT64_MAX)
+            continue;
+        t->sent_offset[v] = t->sent_bytes;
+        t->sent_bytes += round_up(val->bytes, tape->ps->s->in->target->alignment);
+    }
+}
+
+struct tape *tape_build(struct programs *ps, uint32_t sub, uint32_t mb, const uint32_t *parts)
 {
     const struct ir_graph *g = ps->s->g;
     const struct ir_sub *u = &ps->s->chunks.subs.at[sub];
@@ -396,7 +433,8 @@ struct tape *tape_build(struct programs *ps, uint32_t sub, bool recompute, const
     tape.written = mem_alloc(g->params.n + 1);
     memset(tape.current, 0xff, g->tensors.n * sizeof(uint32_t));
     t->sub = sub;
-    t->recompute = recompute;
+    t->recompute = side_recomputes(ps->s, u, mb);
+    t->sends = again_sends(ps->s, u, mb);
     t->parts = mem_alloc((u->n_out + 1) * sizeof(uint32_t));
     for (uint32_t i = 0; i < u->n_out; i++) {
         uint32_t tensor = ps->s->chunks.tensors.at[u->first_out + i];
@@ -411,7 +449,10 @@ struct tape *tape_build(struct programs *ps, uint32_t sub, bool recompute, const
     tape_leaving(&tape);
     if (t->recompute)
         tape_forwards(&tape);
+    find_sent(&tape, mb);
     lay_out(&tape);
+    lay_out_sent(&tape);
+    vec_free(&tape.sent);
     mem_free(tape.current);
     mem_free(tape.written);
     return t;
@@ -426,5 +467,6 @@ void tape_free(struct tape *t)
     mem_free(t->keep_frame);
     mem_free(t->keep_offset);
     mem_free(t->stash_offset);
+    mem_free(t->sent_offset);
     mem_free(t);
 }

@@ -26,9 +26,9 @@ static const struct ir_node *reader_of(const struct class_lowering *c, uint32_t 
     return NULL;
 }
 
-static struct lower_side run_side(const struct sched *s, const struct ir_node *run, uint32_t tensor, bool grad)
+static struct lower_side sub_side(const struct sched *s, uint32_t number, uint32_t tensor, bool grad)
 {
-    const struct ir_sub *sub = &s->chunks.subs.at[run->what];
+    const struct ir_sub *sub = &s->chunks.subs.at[number];
     enum ir_layout layout = side_layout(s, sub, tensor);
     return (struct lower_side){ sub->chunk, grad ? side_dual(layout) : layout, side_tensor(s, sub, tensor) };
 }
@@ -39,9 +39,11 @@ struct lower_side lower_side_of(const struct class_lowering *c, uint32_t giver, 
     const struct ir_dag *d = &c->list->dag;
     const struct ir_node *n = &d->nodes.at[giver], *reader;
     if (n->kind == IR_NODE_RUN)
-        return run_side(s, n, tensor, grad);
+        return sub_side(s, n->what, tensor, grad);
     if (n->kind == IR_NODE_SUM)
         return lower_side_of(c, d->edges.at[d->in_edge[d->in_first[giver]]].from, tensor, grad);
+    if (n->kind == IR_NODE_AGAIN)
+        return sub_side(s, d->moves.at[n->what].sub, tensor, grad);
     const struct ir_move *m = n->kind == IR_NODE_BORDER || n->kind == IR_NODE_TURN ? &d->moves.at[n->what] : NULL;
     if (m && (m->layout == IR_LAYOUT_HEADS || m->layout == IR_LAYOUT_BLOCKS)) { /* a device has as much in both */
         const struct ir_sub *sub = &s->chunks.subs.at[m->sub];
@@ -50,7 +52,7 @@ struct lower_side lower_side_of(const struct class_lowering *c, uint32_t giver, 
     bool rows = m && m->how == IR_HOW_ROWS, narrow = m && !rows && m->layout != IR_LAYOUT_TOKENS;
     /* more rows of experts, or the columns of a region, are as its run has them */
     if (((rows && m->inward) || narrow) && (reader = reader_of(c, giver)))
-        return run_side(s, reader, tensor, grad);
+        return sub_side(s, reader->what, tensor, grad);
     enum ir_layout layout = m                         ? (enum ir_layout)m->layout
                             : n->kind == IR_NODE_LOAD ? (enum ir_layout)n->stream
                                                       : IR_LAYOUT_TOKENS;
@@ -256,7 +258,8 @@ static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t n
         grad_base(c, i, r->id, n->mb, p->access);
         return;
     case WHAT_TENSOR:
-        b = lower_value_buffer(c, WHAT_TENSOR, tensor_giver(c, node, r->id), r->id, n->mb, MEM_ACTIVATIONS);
+        b = lower_value_buffer(c, WHAT_TENSOR, r->index == MADE_AGAIN ? node : tensor_giver(c, node, r->id), r->id,
+                               n->mb, MEM_ACTIVATIONS);
         break;
     case WHAT_PART:
         b = lower_value_buffer(c, WHAT_LEAVING, part_giver(c, node, r->id, r->index), r->id, n->mb, MEM_ACTIVATIONS);
@@ -265,6 +268,7 @@ static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t n
         b = lower_value_buffer(c, WHAT_LEAVING, backward, r->id, n->mb, MEM_ACTIVATIONS);
         break;
     case WHAT_KEEP:
+    case WHAT_SENT:
     case WHAT_STASH:
         found = lower_buffer_slot(c, (enum slot_what)r->what, sub * 2 + r->id, n->mb);
         if (*found == IR_NONE)
@@ -326,4 +330,17 @@ void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n)
         lower_ring(c, node, n, program);
     else if (p->phases)
         lower_pieces(c, node, n, program);
+}
+
+void lower_again(struct class_lowering *c, uint32_t node, const struct ir_node *n)
+{
+    const struct ir_dag *d = &c->list->dag;
+    const struct ir_move *m = &d->moves.at[n->what];
+    const uint32_t forward = c->index->forward_of[node];
+    const struct tape *tape = tape_of(c, c->index->backward_of[forward], &d->nodes.at[forward]);
+    const uint32_t program = program_again(&c->programs, m->sub, m->tensor, tape);
+    struct plan_instr *i = lower_begin(c, node, PLAN_RUN, 0);
+    i->program = program;
+    for (uint32_t k = 0; k < c->pb.programs.at[program].n_slots; k++)
+        bind_slot(c, i, node, n, c->pb.programs.at[program].first_slot + k);
 }

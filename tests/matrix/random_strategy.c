@@ -314,19 +314,34 @@ static void split(struct random_job *j)
     }
 }
 
+static bool has_experts(const struct random_job *j, uint32_t chunk)
+{
+    return j->g.ops.at[j->chunks.ops.at[j->chunks.chunks.at[chunk].first_op]].op == IR_OP_EXPERTS;
+}
+
+/* Rows of experts that a chunk recomputes may be received again. */
+static void receive(struct random_job *j, json_t *d, bool experts)
+{
+    if (experts && rng_chance(&j->rng, 60))
+        json_object_set_new(d, "received", json_string(rng_chance(&j->rng, 80) ? "again" : "keep"));
+}
+
 static void recompute(struct random_job *j)
 {
+    bool any = false;
+    for (uint32_t c = 0; c < j->chunks.chunks.n; c++)
+        any = any || has_experts(j, c);
     if (j->share.vocab || !rng_chance(&j->rng, 40)) /* a loss over split words is not computed again */
         return;
     if (rng_chance(&j->rng, 40)) {
-        directive(j, "recompute", json_object());
+        receive(j, directive(j, "recompute", json_object()), any);
         return;
     }
     for (uint32_t c = 0; c < j->chunks.chunks.n; c++)
         if (rng_chance(&j->rng, 30)) {
             uint32_t tags = 1u << rng_below(&j->rng, j->g.n_tags + 1);
             const uint32_t lo = rng_below(&j->rng, j->microbatches), hi = lo + rng_below(&j->rng, j->microbatches - lo);
-            directive(j, "recompute", random_filter(j, c, tags, lo, hi, NULL));
+            receive(j, directive(j, "recompute", random_filter(j, c, tags, lo, hi, NULL)), has_experts(j, c));
         }
 }
 

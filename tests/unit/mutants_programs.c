@@ -246,6 +246,98 @@ EXAMPLE(moments_elsewhere)
     return true;
 }
 
+/* ---- rows that are received again ---- */
+
+/* Is an instruction a dispatch that runs again? */
+static bool permutes_again(const struct plan_builder *b, const struct plan_instr *in)
+{
+    const struct plan_program *g = &b->programs.at[in->program];
+    return in->op == PLAN_RUN && g->pass == IR_PASS_NONE && b->kernels.at[g->first_kernel].op == IR_OP_DISPATCH;
+}
+
+/* Number nth of the all-to-alls that send what such a one made, and the one of the forward that sent it before; false: there are no more. */
+static bool sent_again(const struct plan_builder *b, uint32_t nth, uint32_t *again, uint32_t *before)
+{
+    for (*again = 0; *again < b->instrs.n; ++*again) {
+        const struct plan_instr *in = &b->instrs.at[*again];
+        if ((in->op != PLAN_ALL_TO_ALL && in->op != PLAN_ALL_TO_ALL_V) || in->pass != IR_PASS_B ||
+            b->buffers.at[b->bases.at[in->first_base].buffer].role != SLOT_TENSOR || nth-- > 0)
+            continue;
+        for (*before = 0; *before < *again; ++*before) {
+            const struct plan_instr *first = &b->instrs.at[*before];
+            if (first->op == in->op && first->tensor == in->tensor && first->mb == in->mb)
+                return true;
+        }
+    }
+    return false;
+}
+
+EXAMPLE(dispatch_not_again)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        if (permutes_again(b, &b->instrs.at[i]) && nth-- == 0)
+            return mutant_drop(b, i);
+    return false;
+}
+EXAMPLE(rows_not_sent_again)
+{
+    uint32_t again, before;
+    return sent_again(b, nth, &again, &before) && mutant_drop(b, again);
+}
+/* What the forward has sent, in place of what is made again: it has been given up. */
+EXAMPLE(sends_rows_of_forward)
+{
+    uint32_t again, before;
+    if (!sent_again(b, nth, &again, &before))
+        return false;
+    b->bases.at[b->instrs.at[again].first_base] = b->bases.at[b->instrs.at[before].first_base];
+    return true;
+}
+/* What the forward has received. */
+EXAMPLE(reads_rows_of_forward)
+{
+    uint32_t again, before;
+    if (!sent_again(b, nth, &again, &before))
+        return false;
+    const struct plan_base to = b->bases.at[b->instrs.at[again].first_base + 1],
+                           was = b->bases.at[b->instrs.at[before].first_base + 1];
+    for (uint32_t i = again + 1; i < b->instrs.n; i++)
+        for (uint32_t k = 0; k < b->instrs.at[i].n_bases; k++) {
+            struct plan_base *base = &b->bases.at[b->instrs.at[i].first_base + k];
+            if (base->arena != ARENA_WORK || base->buffer != to.buffer)
+                continue;
+            base->buffer = was.buffer;
+            base->offset = was.offset;
+            return true;
+        }
+    return false;
+}
+/* Of another microbatch. */
+EXAMPLE(sends_rows_of_other)
+{
+    uint32_t again, before, other;
+    if (!sent_again(b, nth, &again, &before))
+        return false;
+    for (uint32_t k = 0; sent_again(b, k, &other, &before); k++) {
+        const struct plan_instr *x = &b->instrs.at[again], *y = &b->instrs.at[other];
+        if (x->tensor != y->tensor || x->mb == y->mb)
+            continue;
+        b->bases.at[x->first_base] = b->bases.at[y->first_base];
+        return true;
+    }
+    return false;
+}
+/* It would count dropped choices twice. */
+EXAMPLE(again_as_the_first_time)
+{
+    for (uint32_t i = 0; i < b->kernels.n; i++)
+        if (b->kernels.at[i].op == IR_OP_DISPATCH && b->kernels.at[i].again && nth-- == 0) {
+            b->kernels.at[i].again = 0;
+            return true;
+        }
+    return false;
+}
+
 const struct mutant mutants_of_programs[] = {
     MUTANT(adds_to_other_gradient, "gradient", 100),
     MUTANT(takes_other_gradient, "gradient", 100),
@@ -262,5 +354,11 @@ const struct mutant mutants_of_programs[] = {
     MUTANT(scratch_misaligned, "alignment", 4),
     MUTANT(moments_elsewhere, "shards", 50),
     MUTANT(moments_elsewhere, "alignment", 50),
+    MUTANT(dispatch_not_again, "value", 8),
+    MUTANT(rows_not_sent_again, "value", 8),
+    MUTANT(sends_rows_of_forward, "value", 8),
+    MUTANT(reads_rows_of_forward, "value", 8),
+    MUTANT(sends_rows_of_other, "value", 8),
+    MUTANT(again_as_the_first_time, "program", 4),
     { 0 },
 };

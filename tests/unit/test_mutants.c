@@ -64,6 +64,10 @@ static const struct job {
       "\"kind\":\"1f1b\",\"microbatches\":2}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"pp\":2,\"dp\":1,\"placement\":\"two-way\"},{\"op\":\"schedule\","
                    "\"kind\":\"dualpipe\",\"microbatches\":4}]" },
+    { MODEL_DROPLESS, "[{\"op\":\"layout\",\"dp\":2,\"ep\":2},{\"op\":\"schedule\",\"kind\":\"gpipe\","
+                      "\"microbatches\":2},{\"op\":\"recompute\",\"filter\":{},\"received\":\"again\"}]" },
+    { MODEL_MOE, "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2},{\"op\":\"schedule\",\"kind\":\"zb-h1\","
+                 "\"microbatches\":2},{\"op\":\"recompute\",\"filter\":{\"EP\":\"*\"},\"received\":\"again\"}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"dp\":2,\"zero\":1}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"dp\":2,\"ep\":2}]" },
 };
