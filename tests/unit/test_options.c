@@ -1,6 +1,7 @@
 /* The option parser: what it takes, and the sentences for what it does not. */
 #include <check.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/duration.h"
 #include "cmd/options.h"
