@@ -94,6 +94,19 @@ uint32_t ir_graph_op(struct ir_graph *g, enum ir_op op, const char *name, uint32
     return id;
 }
 
+uint32_t ir_graph_count_sets(const struct ir_graph *g, uint32_t op)
+{
+    const struct ir_node_op *o = &g->ops.at[op];
+    const uint32_t r = o->op == IR_OP_DISPATCH ? g->tensors.at[o->in[1]].producer : op;
+    const struct ir_node_op *router = r == IR_NONE ? o : &g->ops.at[r];
+    if (router->op != IR_OP_ROUTER || !(router->attrs.aux_coef > 0) || !ir_op_counts_apart(&router->attrs))
+        return 1;
+    for (uint32_t i = 0; i < g->ops.n; i++)
+        if (g->ops.at[i].op == IR_OP_DISPATCH && g->ops.at[i].attrs.capacity && g->ops.at[i].in[1] == router->out[1])
+            return 2;
+    return 1;
+}
+
 uint32_t ir_graph_loads(const struct ir_graph *g, uint32_t *first)
 {
     uint32_t n = 0;

@@ -70,6 +70,10 @@ struct ir_graph {
 void ir_graph_init(struct ir_graph *g);
 void ir_graph_release(struct ir_graph *g);
 
+/* A router, or a dispatch, where devices share sequences and count choices over all of one: 2 if the router's loss counts others than a
+ * capacity does, else 1. */
+uint32_t ir_graph_count_sets(const struct ir_graph *g, uint32_t op);
+
 /* Building: names and lists are copied. ir_graph_op() fills in the outputs as new tensors called NAME, or NAME.1, NAME.2. Inputs and
  * params: IR_NONE where absent. Returns the id. Order of calls = topological order. */
 uint32_t ir_graph_input(struct ir_graph *g, const char *name, struct ir_shape shape);

@@ -154,7 +154,8 @@ bool plan_moves_tensor(const struct plan *p, const struct plan_instr *in)
 struct ir_share plan_kernel_share(const struct plan *p, const struct ir_graph *g, const struct plan_kernel *k)
 {
     static const struct ir_attrs none;
-    const struct ir_sharing all = { g->seq_len, p->h->context, p->h->tensor };
+    const struct ir_sharing all = { g->seq_len, p->h->context, p->h->tensor,
+                                    k->split == IR_COUNTS ? ir_graph_count_sets(g, k->graph_op) : 1 };
     return ir_share_of((enum ir_op)k->op, k->graph_op == PLAN_NONE ? &none : &g->ops.at[k->graph_op].attrs,
                        (enum ir_split)k->split, k->split ? k->parts : 1, &all);
 }

@@ -183,13 +183,14 @@ struct ir_share ir_share_of(enum ir_op op, const struct ir_attrs *a, enum ir_spl
                               .keys = !keys  ? 0
                                       : ring ? all->t / all->context
                                              : all->t,
-                              .ring = ring ? all->context : 0 };
+                              .ring = ring ? all->context : 0,
+                              .sets = all->sets };
 }
 
 void ir_op_part_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, const struct ir_share *share,
                        struct ir_op_shapes *s)
 {
-    const uint32_t parts = at_least_one(share->parts);
+    const uint32_t parts = at_least_one(share->parts), runs = 2 * at_least_one(share->sets);
     ir_op_shapes(op, a, t, s);
     if (a->flags & IR_DOCUMENTS && share->keys)
         s->in[ir_op_inputs(op, a) - 1].dim[0] = share->keys;
@@ -200,9 +201,9 @@ void ir_op_part_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, cons
     else if (op == IR_OP_HEAD_LOSS && share->split == IR_WORDS)
         s->save[1] = (struct ir_shape){ IR_F32, 3, { parts, t, 3 } };
     else if (op == IR_OP_ROUTER && share->split == IR_COUNTS)
-        s->save[1] = (struct ir_shape){ IR_I32, 3, { parts, 2, a->experts } };
+        s->save[1] = (struct ir_shape){ IR_I32, 3, { parts, runs, a->experts } };
     else if (op == IR_OP_DISPATCH && share->split == IR_COUNTS)
-        s->in[2] = (struct ir_shape){ IR_I32, 3, { parts, 2, a->experts } };
+        s->in[2] = (struct ir_shape){ IR_I32, 3, { parts, runs, a->experts } };
 }
 
 uint32_t ir_op_phases(enum ir_op op, enum ir_pass kernel, const struct ir_share *share)

@@ -105,10 +105,11 @@ struct ir_share {
     uint32_t
         keys; /* attention: keys and values there are here; 0: as many as tokens. Where documents are apart: tokens of the whole sequence */
     uint32_t ring; /* attention: context parts whose keys come one after the other; 0: all keys are there */
+    uint32_t sets; /* IR_COUNTS: counts that the router tells, ir_graph_count_sets() of it. 0: 1 */
 };
-/* How a job shares sequences of t tokens: so many context parts, and devices of a tensor group. */
+/* How a job shares sequences of t tokens: so many context parts, and devices of a tensor group. sets: of the operator that is asked about. */
 struct ir_sharing {
-    uint32_t t, context, tensor;
+    uint32_t t, context, tensor, sets;
 };
 /* That of an operator split into so many blocks. Where these are fewer than the devices of a tensor group, several have the same. */
 struct ir_share ir_share_of(enum ir_op op, const struct ir_attrs *a, enum ir_split split, uint32_t parts,
@@ -121,8 +122,9 @@ struct ir_share ir_share_of(enum ir_op op, const struct ir_attrs *a, enum ir_spl
  *                        have count r times, and the width they are divided by is that of all members; of each of these members dy is a term
  *   head_loss, IR_WORDS  save[1] (parts,t,3) float32: of each member and row the greatest logit, the sum of exp(logit - it), the target's
  *                        logit (0 where the target is another's)
- *   router, IR_COUNTS    save[1] (parts,2,E) int32: choices of each expert in each run of each member; in memory (parts,2,b,E). The best by
- *                        score alone where a SEQUENCE_LOSS counts them (ir_op_counts_apart())
+ *   router, IR_COUNTS    save[1] (parts,2*sets,E) int32: choices of each expert in each run of each member; in memory (parts,sets,2,b,E). The
+ *                        last set is what its loss counts: the best by score alone where that is a SEQUENCE_LOSS (ir_op_counts_apart());
+ *                        the first what a capacity does: its choices
  *   dispatch, IR_COUNTS  in[2]: that of its router
  * What members tell each other lies in the order of members, and each begins by writing its own part: an all-gather in place. */
 void ir_op_part_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, const struct ir_share *share,

@@ -43,7 +43,8 @@ struct ir_share side_share(const struct sched *s, uint32_t op)
     if (!s->sides)
         return (struct ir_share){ 0 };
     const struct ir_node_op *o = &s->g->ops.at[op];
-    const struct ir_sharing all = { s->g->seq_len, s->share.context, s->share.tensor };
+    const struct ir_sharing all = { s->g->seq_len, s->share.context, s->share.tensor,
+                                    s->sides[op].split == IR_COUNTS ? ir_graph_count_sets(s->g, op) : 1 };
     return ir_share_of((enum ir_op)o->op, &o->attrs, (enum ir_split)s->sides[op].split, s->sides[op].parts, &all);
 }
 

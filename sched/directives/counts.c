@@ -1,7 +1,8 @@
 /* What is counted over whole sequences, where devices share them (piper-strategy(5), shard): capacities of experts, and the losses of
  * routers that balance a sequence. A device counts the choices of its own tokens, run by run; these counts are gathered over the
  * sequence group, in the middle of the program that the router stands in (sched/lower/border.c), and then a capacity drops by
- * position in the whole sequence, and a loss of a sequence uses whole counts with a device's own scores. Rows that stay lie
+ * position in the whole sequence, and a loss of a sequence uses whole counts with a device's own scores; where it counts other choices
+ * than the capacity, both are told. Rows that stay lie
  * and travel as without a capacity, so the experts and what joins their rows have none here.
  *
  * Needs: the sides of pass_region. Gives: theirs to routers, dispatches, experts and what joins their rows. Behind the cut: that a
@@ -32,11 +33,6 @@ static enum status count_choices(struct sched *s, uint32_t o, struct err *e)
                         "one chunk",
                         dispatch->name, chunk_text(s, here, a, sizeof a), router->name,
                         chunk_text(s, there, b, sizeof b));
-    if (ir_op_counts_apart(&router->attrs) && router->attrs.aux_coef > 0)
-        return js_wrong(js, e,
-                        "the loss of %s counts other choices than the capacity of %s; where sequences are shared the "
-                        "counts of a router are one; use a model without one of them, or no \"dim\":\"sequence\"",
-                        router->name, dispatch->name);
     count(s, r);
     return ST_OK;
 }

@@ -63,7 +63,7 @@ static void used_before(const struct op_args *a, size_t s, int run, int32_t *use
         ir_rows_of(&p->rows, m, runs);
         for (int i = 0; i < 2; i++)
             for (size_t e = 0; e < experts && runs[i].count && runs[i].first < p->run[run].first; e++)
-                used[e] += counts[(2 * m + (size_t)i) * n + e];
+                used[e] += counts[op_told_at(p, m, 0, n) + (size_t)i * n + e];
     }
 }
 

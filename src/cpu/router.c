@@ -174,11 +174,17 @@ static double length(const struct op_args *a)
     return a->positions ? a->positions->t_all : a->t;
 }
 
+/* What a loss counts is the last of the sets of counts. */
+static uint32_t loss_set(const struct op_args *a)
+{
+    return a->positions->sets > 1 ? a->positions->sets - 1 : 0;
+}
+
 /* Phase 0: own part of save[1]. */
-static void count_runs(const struct op_args *a, const int32_t *index)
+static void count_runs(const struct op_args *a, const int32_t *index, uint32_t set)
 {
     const size_t experts = a->attrs->experts, n = a->b * experts;
-    int32_t *count = (int32_t *)a->save[1] + a->positions->part * 2 * n;
+    int32_t *count = (int32_t *)a->save[1] + op_told_at(a->positions, a->positions->part, set, n);
 #pragma omp parallel for schedule(static) num_threads(cpu_team(cpu_rows(a), experts))
     for (size_t i = 0; i < 2 * n; i++) {
         const size_t from = i < n ? 0 : a->positions->run[0].count, to = i < n ? a->positions->run[0].count : a->t;
@@ -190,12 +196,13 @@ static void count_runs(const struct op_args *a, const int32_t *index)
 static double chosen(const struct op_args *a, const int32_t *index, size_t s, size_t e)
 {
     const size_t experts = a->attrs->experts, n = a->b * experts;
-    const int32_t *counts = a->save[1];
     size_t count = 0;
     if (!counted(a))
         return (double)choices(a, index, s, e, 0, a->t) / a->t;
-    for (size_t i = 0; i < 2 * (size_t)a->positions->parts; i++)
-        count += (size_t)counts[i * n + s * experts + e];
+    for (uint32_t i = 0; i < 2 * a->positions->parts; i++) {
+        const int32_t *run = (const int32_t *)a->save[1] + op_told_at(a->positions, i / 2, loss_set(a), n) + i % 2 * n;
+        count += (size_t)run[s * experts + e];
+    }
     return (double)count / length(a);
 }
 
@@ -290,10 +297,13 @@ void cpu_router_f(const struct op_args *a)
     float *probs = a->save[0] ? a->save[0] : w.scores;
     if (a->phase == 0)
         choose(a, probs, &w);
-    if (!counted(a) || a->phase)
+    if (!counted(a) || a->phase) {
         add_balance(a, probs, index, w.total);
-    else if (a->save[1]) /* NULL: F computed again, for what is kept the counts are there */
-        count_runs(a, index);
+    } else if (a->save[1]) { /* NULL: F computed again, for what is kept the counts are there */
+        count_runs(a, index, loss_set(a));
+        if (loss_set(a))
+            count_runs(a, a->out[1], 0);
+    }
 }
 
 /* dp (experts), the gradient of one token's scores: through the weights, beside what the auxiliary loss put there. */

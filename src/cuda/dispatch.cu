@@ -13,13 +13,14 @@ enum { ROWS_THREADS = 256, ROWS_WARPS = ROWS_THREADS / WARP, COUNT_THREADS = 102
 /* ---- capacities of whole sequences --------------------------------------------------------------------------------- */
 
 struct dispatch_whole {
-    const int32_t *told; /* (parts,2,b,experts): choices of each expert in each run of each member */
+    const int32_t
+        *told; /* (parts,sets,2,b,experts): choices of each expert in each run of each member, in the first set */
     ir_rows rows;
     ir_run run[2];
-    unsigned part, parts, b, experts, capacity;
+    unsigned part, parts, sets, b, experts, capacity;
     __device__ __forceinline__ int choices(unsigned member, unsigned run, unsigned s, unsigned e) const
     {
-        return told[((2ull * member + run) * b + s) * experts + e];
+        return told[((2ull * sets * member + run) * b + s) * experts + e];
     }
     /* How many of own run `own` stay. */
     __device__ int kept(unsigned own, unsigned s, unsigned e) const
@@ -166,6 +167,7 @@ void dispatch_slots_whole(const struct op_args *a, const bins &b, int *start)
                                { p->run[0], p->run[1] },
                                p->part,
                                p->parts,
+                               p->sets > 1 ? p->sets : 1,
                                a->b,
                                a->attrs->experts,
                                p->capacity };

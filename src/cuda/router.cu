@@ -179,11 +179,13 @@ router_shape router_of(const struct op_args *a)
                        a->positions ? a->positions->t_all : a->t,
                        nullptr,
                        0,
+                       1,
                        1 };
     if (p) {
         s.told = static_cast<const int32_t *>(a->save[1]);
         s.part = p->part;
         s.parts = p->parts;
+        s.sets = p->sets > 1 ? p->sets : 1;
     }
     return s;
 }
@@ -290,9 +292,10 @@ template <typename T> void router_f(const struct op_args *a)
         router_choose<T, T>(a, s, w);
     router_plain(a, s, counted && !(s.told && a->phase == 0) ? nullptr : w.plain,
                  counted && a->phase == 0 ? nullptr : w.total, w.probs);
-    if (s.told && a->phase == 0)
+    for (unsigned set = 0; s.told && a->phase == 0 && set < s.sets; set++) /* the last is what the loss counts */
         launch("router F counts", router_tell_kernel, dim3(a->b, 2), BALANCE_THREADS, 0, a->stream,
-               static_cast<int32_t *>(a->save[1]), index, s);
+               static_cast<int32_t *>(a->save[1]), set + 1 < s.sets ? static_cast<const int32_t *>(a->out[1]) : index,
+               set, s);
     if (!(a->attrs->aux_coef > 0) || (counted && (a->phase == 0 || !s.told)))
         return;
     launch("router F balance", router_balance_kernel, a->b, BALANCE_THREADS, 0, a->stream, w.loss, w.probs, w.total,

@@ -16,8 +16,8 @@ struct router_shape {
     float eps, scale;
     row_map map;
     unsigned b, whole;   /* sequences; T */
-    const int32_t *told; /* (parts,2,b,experts); NULL: all tokens are here */
-    unsigned part, parts;
+    const int32_t *told; /* (parts,sets,2,b,experts); NULL: all tokens are here */
+    unsigned part, parts, sets;
 };
 
 /* Lane's row of shared memory of its warp. */

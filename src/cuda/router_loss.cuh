@@ -46,6 +46,12 @@ __device__ __forceinline__ void router_count_here(int *count, const int32_t *ind
     __syncthreads();
 }
 
+/* Where the counts of a run of the block's sequence begin. */
+__device__ __forceinline__ uint64_t router_told(const router_shape &s, unsigned part, unsigned set, unsigned run)
+{
+    return (((static_cast<uint64_t>(part) * s.sets + set) * 2 + run) * s.b + blockIdx.x) * s.experts;
+}
+
 /* Of the whole sequence. */
 __device__ __forceinline__ void router_count(int *count, const int32_t *index, const router_shape &s)
 {
@@ -56,20 +62,20 @@ __device__ __forceinline__ void router_count(int *count, const int32_t *index, c
     for (unsigned e = threadIdx.x; e < s.experts; e += blockDim.x) {
         count[e] = 0;
         for (unsigned i = 0; i < 2 * s.parts; i++)
-            count[e] += s.told[(static_cast<uint64_t>(i) * s.b + blockIdx.x) * s.experts + e];
+            count[e] += s.told[router_told(s, i / 2, s.sets - 1, i % 2) + e];
     }
     __syncthreads();
 }
 
 /* Own part of told. Blocks (sequences, runs). */
 __global__ void __launch_bounds__(BALANCE_THREADS)
-    router_tell_kernel(int32_t *told, const int32_t *__restrict__ index, router_shape s)
+    router_tell_kernel(int32_t *told, const int32_t *__restrict__ index, unsigned set, router_shape s)
 {
     SHARED(int, count, CUDA_MAX_EXPERTS);
     const unsigned from = blockIdx.y ? s.map.run0 : 0, to = blockIdx.y ? s.map.t : s.map.run0;
     router_count_here(count, index, s, from, to);
     for (unsigned e = threadIdx.x; e < s.experts; e += blockDim.x)
-        told[((2ull * s.part + blockIdx.y) * s.b + blockIdx.x) * s.experts + e] = count[e];
+        told[router_told(s, s.part, set, blockIdx.y) + e] = count[e];
 }
 
 /* loss (sequences): without its factor. Threads are (lanes, experts); each sums a share of the tokens. total (rows): scores count as

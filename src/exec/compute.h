@@ -44,7 +44,7 @@ struct op_positions {
     uint32_t
         vocab; /* IR_WORDS: words of the whole table; here those from part * attrs->vocab on, as far as there are */
     uint32_t capacity;   /* dispatch, IR_COUNTS: rows of an expert and whole sequence that stay; 0: all */
-    uint32_t ring;       /* attention: as ir_share has it */
+    uint32_t ring, sets; /* attention; IR_COUNTS: as ir_share has it */
     struct ir_rows rows; /* IR_COUNTS: who has which tokens */
 };
 
@@ -98,14 +98,21 @@ struct op_args {
 static inline struct ir_share op_share(const struct op_args *a)
 {
     const struct op_positions *p = a->positions;
-    struct ir_share s = { 0, 0, 0, 0 };
+    struct ir_share s = { 0, 0, 0, 0, 0 };
     if (p) {
         s.split = p->split;
         s.parts = p->parts;
         s.keys = p->keys;
         s.ring = p->ring;
+        s.sets = p->sets;
     }
     return s;
+}
+
+/* IR_COUNTS: where what member `part` has told of a set begins, of n numbers a run. */
+static inline uint64_t op_told_at(const struct op_positions *p, uint32_t part, uint32_t set, uint64_t n)
+{
+    return ((uint64_t)part * (p->sets ? p->sets : 1) + set) * 2 * n;
 }
 
 /* Attention: does a token here see any key of this phase? Of a ring's later phases the last one, which sees most, may not. */

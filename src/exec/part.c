@@ -105,6 +105,7 @@ const struct op_positions *exec__positions(struct exec *x, const struct plan_pro
         at->part = plan_group_index(p, program->parts, x->rank);
         at->parts = plan_group_size(p, program->parts, x->rank);
         at->vocab = k->graph_op == PLAN_NONE ? 0 : x->graph->ops.at[k->graph_op].attrs.vocab;
+        at->sets = plan_kernel_share(p, x->graph, k).sets;
         at->capacity = k->split == IR_COUNTS ? x->graph->ops.at[k->graph_op].attrs.capacity : 0;
     }
     if (k->split == IR_RING)

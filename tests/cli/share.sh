@@ -10,7 +10,7 @@ sed 's/"num_attention_heads": 4/"num_attention_heads": 6/; s/"num_key_value_head
      s/"hidden_size": 32/"hidden_size": 48/' llama.json >kv3.json
 sed 's/"intermediate_size": 72/"intermediate_size": 90/' llama.json >f90.json
 sed 's/"vocab_size": 256/"vocab_size": 8/' llama.json >words8.json
-# experts whose dispatch is in the layer after their router's; a loss of the best by score alone
+# experts whose dispatch is in the layer after their router's
 cat >apart.json <<'EOF'
 {"vocab_size": 256, "graph": [
   {"op": "embed", "name": "embed", "in": ["tokens"], "features": 32},
@@ -21,8 +21,6 @@ cat >apart.json <<'EOF'
   {"op": "head_loss", "name": "head", "in": ["c", "targets"], "block": 2}
 ]}
 EOF
-sed 's/"block": 2/"block": 1/; s/"top_k": 2, "block": 1/"top_k": 2, "block": 1, "sigmoid": true, "select_bias": true, "sequence_loss": true, "aux_coef": 0.1/' \
-    apart.json >counts.json
 # a layernorm over all heads of the queries
 cat >joint.json <<'EOF'
 {"vocab_size": 256, "graph": [
@@ -97,11 +95,6 @@ refused llama '$[1]: shard acts on chunks: leave MB and PASS out of the filter' 
     '{"op":"shard","dim":"head","filter":{"PP":0,"PASS":"F"}}'
 refused llama '$[0]: "exchange" has no effect without "cp" > 1' '{"op":"layout","tp":2,"dp":1,"exchange":"gather"}'
 refused llama '$[0]: "keep" has no effect without "tp" or "cp" > 1' '{"op":"layout","dp":1,"keep":"part"}'
-
-# ---- what is not built --------------------------------------------------------------------------------------------------
-
-refused counts '$[0]: the loss of r counts other choices than the capacity of d; where sequences are shared the counts of a router are one; use a model without one of them, or no "dim":"sequence"' \
-    "$s2"
 
 # ---- groups -------------------------------------------------------------------------------------------------------------
 

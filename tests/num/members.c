@@ -155,6 +155,7 @@ static void place_member(struct group *g, uint32_t m)
                                 .vocab = c->op.a.vocab,
                                 .capacity = c->op.a.capacity,
                                 .ring = c->ring ? c->n / c->p : 0,
+                                .sets = c->sets,
                                 .rows = { c->op.t, c->n, c->n / c->p, c->zigzag } };
     positions_of(c, counts || c->split == IR_WHOLE ? IR_LAYOUT_TOKENS : IR_LAYOUT_WHOLE, m, 0, p->run);
     x->t = tokens(p->run);
@@ -164,7 +165,7 @@ static void place_member(struct group *g, uint32_t m)
     p->key_s = c->batch_major ? p->keys : 1;
     p->key_i = p->row_i;
     x->attrs = ir_op_local(c->op.op, &c->op.a, c->split, c->p);
-    const struct ir_share share = { p->split, p->parts, p->keys, p->ring };
+    const struct ir_share share = { p->split, p->parts, p->keys, p->ring, p->sets };
     ir_op_part_shapes(c->op.op, &x->attrs, x->t, &share, &x->shapes);
 }
 
@@ -255,7 +256,7 @@ enum addend { NO_ADDEND, IN_PLACE, BESIDE };
 /* Of what is saved. */
 static bool phases_need(const struct group *g, int i)
 {
-    const struct ir_share share = { g->c->split, 0, 0, g->part[0].positions.ring };
+    const struct ir_share share = { .split = g->c->split, .ring = g->part[0].positions.ring };
     const enum ir_op op = g->c->op.op;
     return ir_op_phases(op, IR_PASS_F, &share) > 1 && (i || (op != IR_OP_HEAD_LOSS && op != IR_OP_RMSNORM));
 }
@@ -298,7 +299,8 @@ static void call(struct group *g, uint32_t m, enum ir_pass pass, uint32_t phase,
                                  x->t,
                                  1,
                                  machine->compute,
-                                 { x->positions.split, x->positions.parts, x->positions.keys, x->positions.ring } };
+                                 { x->positions.split, x->positions.parts, x->positions.keys, x->positions.ring,
+                                   x->positions.sets } };
     const uint64_t bytes = machine->workspace(&k);
     struct guarded work = machine_buffer(machine, bytes);
     a->attrs = &x->attrs;
@@ -390,7 +392,7 @@ static void shift(struct group *g)
 
 static void run_pass(struct group *g, enum ir_pass pass, const enum addend *addend, uint32_t dparam_add)
 {
-    const struct ir_share share = { g->c->split, 0, 0, g->part[0].positions.ring };
+    const struct ir_share share = { .split = g->c->split, .ring = g->part[0].positions.ring };
     const uint32_t phases = ir_op_phases(g->c->op.op, pass, &share);
     for (uint32_t m = 0; m < g->c->n && share.ring; m++)
         memcpy(g->part[m].positions.key_run, g->part[m].positions.run, sizeof g->part[m].positions.run);

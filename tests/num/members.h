@@ -9,7 +9,8 @@ struct member_case {
     enum ir_split split;
     uint32_t n, p; /* members of the sequence group, of a tensor group */
     bool zigzag, batch_major;
-    bool ring; /* attention: the keys of one context part after the other */
+    bool ring;     /* attention: the keys of one context part after the other */
+    uint32_t sets; /* router: of what it tells; 0: 1 */
 };
 /* Forward, backward with every subset of inputs having another reader, in scratch of exactly the planned size, against the oracle. */
 void run_members(const struct member_case *c, uint64_t seed, double tolerance);

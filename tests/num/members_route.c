@@ -30,7 +30,7 @@ static void open_route(struct route *r, uint32_t capacity)
     r->slot = machine_elements(rows * K, IR_I32);
     r->weights = machine_elements(rows * K, IR_F32);
     r->counts = machine_elements(B * E, IR_I32);
-    r->told = machine_elements(r->whole ? 0 : (size_t)r->positions.parts * 2 * B * E, IR_I32);
+    r->told = machine_elements(r->whole ? 0 : (size_t)r->positions.parts * r->positions.sets * 2 * B * E, IR_I32);
     r->scalars = machine_buffer(machine, SCALAR_COUNT * sizeof(double));
     memset(r->scalars.at, 0, r->scalars.bytes);
 }
@@ -45,10 +45,10 @@ static struct guarded *route_buffer(struct route *r, int i)
 
 static void call(struct route *r, enum ir_op op, enum ir_pass pass, struct op_args a)
 {
-    const struct ir_share share = { IR_COUNTS, r->positions.parts, 0, 0 };
+    const struct ir_share share = { .split = IR_COUNTS, .parts = r->positions.parts, .sets = r->positions.sets };
     struct ir_kernel k = { op, pass, &r->attrs, B, r->t, 1, machine->compute, share };
     if (r->whole)
-        k.share = (struct ir_share){ 0, 0, 0, 0 };
+        k.share = (struct ir_share){ .split = IR_WHOLE };
     struct guarded work = machine_buffer(machine, machine->workspace(&k));
     a.attrs = &r->attrs;
     a.op = op;
@@ -90,10 +90,11 @@ static size_t whole_row(const struct route *r, size_t s, size_t i)
     return s * T + op_position(&r->positions, (uint32_t)i);
 }
 
-/* What the router would have told: choices of each expert by (member, run, sequence). */
+/* What the router would have told: choices of each expert by (member, run, sequence), in the first set. */
 static void tell(struct route *r, const struct route *whole)
 {
-    memset(r->told.at, 0, r->told.bytes);
+    int32_t *const told = r->told.at;
+    memset(told, 0, r->told.bytes);
     for (uint32_t m = 0; m < r->positions.parts; m++) {
         struct ir_run run[2];
         ir_rows_of(&r->positions.rows, m, run);
@@ -101,7 +102,7 @@ static void tell(struct route *r, const struct route *whole)
             for (uint32_t s = 0; s < B; s++)
                 for (uint32_t i = 0; i < run[q].count * K; i++) {
                     const size_t at = (s * T + run[q].first) * K + i;
-                    ((int32_t *)r->told.at)[((2 * m + q) * B + s) * E + (size_t)((int32_t *)whole->index.at)[at]]++;
+                    told[((2 * m * r->positions.sets + q) * B + s) * E + (size_t)((int32_t *)whole->index.at)[at]]++;
                 }
     }
 }
@@ -170,6 +171,7 @@ static void route(uint32_t n, uint32_t c, bool zigzag, uint32_t capacity)
                                              .split = IR_COUNTS,
                                              .part = m,
                                              .parts = n,
+                                             .sets = 1 + (capacity == 6),
                                              .capacity = capacity,
                                              .rows = { T, n, c, zigzag } };
         ir_rows_of(&r.positions.rows, m, r.positions.run);

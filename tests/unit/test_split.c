@@ -61,7 +61,7 @@ END_TEST
 static double part_flops(enum ir_op op, const struct ir_attrs *a, enum ir_pass pass, enum ir_split split, uint32_t p)
 {
     const struct ir_attrs local = ir_op_local(op, a, split, p);
-    const struct ir_kernel k = { op, pass, &local, 2, 48, 1, IR_BF16, { split, p, 0, 0 } };
+    const struct ir_kernel k = { op, pass, &local, 2, 48, 1, IR_BF16, { .split = split, .parts = p } };
     return ir_kernel_flops(&k, NULL);
 }
 
@@ -108,8 +108,8 @@ START_TEST(attention_work)
             for (uint32_t m = 0; m < 4; m++) {
                 struct ir_run run[2];
                 ir_rows_of(&r, m, run);
-                const struct ir_kernel k = { IR_OP_ATTENTION,       IR_PASS_F, &kinds[i], 1, 16, 1, IR_F32,
-                                             { IR_WHOLE, 1, 64, 0 } };
+                const struct ir_kernel k = { IR_OP_ATTENTION,           IR_PASS_F, &kinds[i], 1, 16, 1, IR_F32,
+                                             { .parts = 1, .keys = 64 } };
                 sum += last = ir_kernel_flops(&k, run);
                 ck_assert(!zigzag || i || last == whole / 4);
             }
@@ -139,13 +139,16 @@ START_TEST(sizes)
 
     struct ir_op_shapes s;
     const struct ir_attrs apart = { .heads = 8, .kv_heads = 2, .head_dim = 4, .flags = IR_DOCUMENTS };
-    ir_op_part_shapes(IR_OP_ATTENTION, &apart, 8, &(struct ir_share){ 0, 0, 16, 0 }, &s);
+    ir_op_part_shapes(IR_OP_ATTENTION, &apart, 8, &(struct ir_share){ .keys = 16 }, &s);
     ck_assert(s.in[0].dim[0] == 8 && s.in[1].dim[0] == 16 && s.in[3].dim[0] == 16);
-    ir_op_part_shapes(IR_OP_ATTENTION, &local, 8, &(struct ir_share){ IR_HEADS, 4, 16, 2 }, &s);
+    ir_op_part_shapes(IR_OP_ATTENTION, &local, 8,
+                      &(struct ir_share){ .split = IR_HEADS, .parts = 4, .keys = 16, .ring = 2 }, &s);
     ck_assert(s.in[0].dim[0] == 8 && s.in[1].dim[0] == 16 && s.in[2].dim[0] == 16 && s.in[2].dim[1] == 6);
     ck_assert(s.save[1].dtype == IR_F32 && s.save[1].dim[1] == 12 && s.stash[1].dim[0] == 16 &&
               s.stash[1].dim[1] == 10);
-    const struct ir_kernel k = { IR_OP_ATTENTION, IR_PASS_F, &local, 2, 8, 1, IR_BF16, { IR_HEADS, 4, 16, 0 } };
+    const struct ir_kernel k = {
+        IR_OP_ATTENTION, IR_PASS_F, &local, 2, 8, 1, IR_BF16, { .split = IR_HEADS, .parts = 4, .keys = 16 }
+    };
     ck_assert_double_eq(ir_kernel_bytes(&k), 2 * (2 * (8 * 8 + 16 * 4 + 16 * 6 + 8 * 12) + 4 * 2 * 8));
     ck_assert(ir_op_phases(IR_OP_ATTENTION, IR_PASS_BI, &(struct ir_share){ .ring = 3 }) == 4);
     ck_assert(ir_op_phases(IR_OP_HEAD_LOSS, IR_PASS_BI, &(struct ir_share){ .split = IR_WORDS }) == 1);
@@ -161,7 +164,7 @@ START_TEST(sizes)
                                     .top_k = 1,
                                     .ffn = 8,
                                     .positions = 64 };
-        const struct ir_kernel whole = { (enum ir_op)op, IR_PASS_F, &a, 2, 8, 1, IR_BF16, { 0, 0, 0, 0 } };
+        const struct ir_kernel whole = { (enum ir_op)op, IR_PASS_F, &a, 2, 8, 1, IR_BF16, { .split = IR_WHOLE } };
         ck_assert_double_eq(ir_kernel_bytes(&whole), ir_op_bytes((enum ir_op)op, &a, IR_PASS_F, 2, 8, IR_BF16));
         ck_assert_double_eq(ir_kernel_flops(&whole, NULL), ir_op_info[op].flops(&a, IR_PASS_F, 2, 8));
     }
