@@ -2,40 +2,56 @@
  *
  * Without clipping an update stands behind the reduction of its bucket (sched/sequence.c), not behind the norm. So where a step has one
  * microbatch, or runs all of them through one stage before the next, the gradients of a layer are dead before those of another are
- * made. Two buckets share if all of the one's life in the list, from its first backward to its update, comes before the other's, and both
- * begin and end on the stream of compute, which orders them; and if they are laid out alike, as layers are: so what lies between
- * parameters, which nobody writes, is zero for each. */
+ * made. Two buckets share if all of the one's life in the list, from its first gradients to its update, comes before the other's: it ends on
+ * the stream of compute, and the other begins there, with a backward, or with a reduction that waits for one behind that end; and if
+ * they are laid out alike, as layers are: so what lies between parameters, which nobody writes, is zero for each. */
 #include "sched/lower/lower.h"
 
 #include <stdlib.h>
 
 /* Instructions of the list that touch a bucket's gradients, counted from 1: 0, none. */
 struct life {
-    uint32_t bucket, first, last;
-    bool alone; /* what begins it is not on the stream of compute */
+    uint32_t bucket, first, last; /* last: UINT32_MAX where that is not on the stream of compute */
+    uint32_t behind;              /* what is on the stream of compute before this one is done when the life begins */
 };
+
+/* The same of an instruction, by what its stream has waited for so far: known[stream]. */
+static uint32_t waited_for(const struct plan_builder *pb, const struct plan_list *list, uint32_t i, uint32_t *known)
+{
+    const struct plan_instr *in = &pb->instrs.at[list->first_instr + i];
+    uint32_t *of = &known[in->stream];
+    for (uint32_t w = in->first_wait; w < in->first_wait + in->n_waits; w++) {
+        const uint32_t on = pb->waits.at[w];
+        if (!pb->instrs.at[list->first_instr + on].stream && on + 2 > *of)
+            *of = on + 2;
+    }
+    return in->stream ? *of : i + 1;
+}
 
 static struct life *find_lives(const struct class_lowering *c)
 {
     const uint32_t n = c->pb.buckets.n;
     const struct plan_list *list = &c->pb.lists.at[0];
     struct life *lives = mem_alloc((n + 1) * sizeof *lives);
+    uint32_t *known = mem_alloc((c->pb.streams.n + 1) * sizeof *known);
     for (uint32_t i = 0; i < n; i++)
         lives[i].bucket = i;
     for (uint32_t i = 0; i < list->n_instr; i++) {
         const struct plan_instr *in = &c->pb.instrs.at[list->first_instr + i];
+        const uint32_t behind = waited_for(&c->pb, list, i, known), at = in->stream ? UINT32_MAX : i + 1;
         for (uint32_t k = 0; k < in->n_bases; k++) {
             const struct plan_base *b = &c->pb.bases.at[in->first_base + k];
             if (b->arena != ARENA_GRADS)
                 continue;
             struct life *life = &lives[b->buffer];
-            life->alone = life->alone || (!life->first && in->op != PLAN_RUN);
+            life->behind = life->first ? life->behind : behind;
             life->first = life->first ? life->first : i + 1;
-            life->last = i + 1;
+            life->last = at;
         }
         if (in->op == PLAN_SUMSQ || in->op == PLAN_UPDATE)
-            lives[in->bucket].last = i + 1;
+            lives[in->bucket].last = at;
     }
+    mem_free(known);
     return lives;
 }
 
@@ -75,11 +91,11 @@ static uint64_t place_gradients(const struct class_lowering *c, struct life *liv
     qsort(lives, n, sizeof *lives, by_first);
     for (uint32_t i = 0; i < n; i++) {
         const struct life life = lives[i];
-        uint32_t k = life.alone ? places.n : 0;
+        uint32_t k = 0;
         to[life.bucket] = UINT64_MAX;
         if (buckets[life.bucket].grad == UINT64_MAX)
             continue;
-        while (k < places.n && (places.at[k].alone || places.at[k].last >= life.first ||
+        while (k < places.n && (places.at[k].last >= life.behind ||
                                 !laid_out_alike(&c->pb, &buckets[places.at[k].bucket], &buckets[life.bucket])))
             k++;
         if (k < places.n) {

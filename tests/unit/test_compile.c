@@ -384,6 +384,30 @@ END_TEST
 
 /* Kernels are in order on the stream of compute, what communicates is on another one unless it is named so, on the one that the
  * strategy names for that device; and what a stream's communication needs is its own. */
+/* Without clipping the gradients of some layers have the memory of others, whatever the ZeRO level: of a part of them too, which a reduction
+ * writes. With clipping all are there at the end. */
+START_TEST(test_gradients_share)
+{
+    char strategy[100];
+    snprintf(strategy, sizeof strategy, "[{\"op\":\"layout\",\"dp\":2,\"zero\":%d}]", _i);
+    for (int clip = 0; clip < 2; clip++) {
+        struct compiled c;
+        compiled_clipped(&c, MODEL_LLAMA, strategy, false, clip);
+        const struct plan *p = &c.plans[0];
+        uint32_t places = 0, n = (uint32_t)p->h->count[PLAN_S_BUCKETS];
+        for (uint32_t b = 0; b < n; b++) {
+            bool fresh = true;
+            for (uint32_t a = 0; a < b && fresh; a++)
+                fresh = p->buckets[a].grad != p->buckets[b].grad;
+            places += fresh;
+        }
+        ck_assert_msg(clip ? places == n : places + 2 <= n, "zero %d: %u places for the gradients of %u buckets", _i,
+                      places, n);
+        compiled_release(&c);
+    }
+}
+END_TEST
+
 START_TEST(test_streams)
 {
     struct compiled c;
@@ -440,6 +464,7 @@ int main(void)
     tcase_add_loop_test(t, test_streams, 0, n_cases);
     tcase_add_test(t, test_capacity_rows);
     tcase_add_test(t, test_received_again);
+    tcase_add_loop_test(t, test_gradients_share, 0, 4);
     tcase_add_loop_test(t, test_zero_groups, 0, N_ZERO_GROUPS);
     tcase_add_loop_test(t, test_experts_of_a_group, 0, 2);
     suite_add_tcase(s, t);
