@@ -255,11 +255,19 @@ static void index_in_group(const struct check *c, uint32_t cls, uint32_t group, 
     }
 }
 
-/* The block that device i of a set holds; index: of devices in the sets of the owners. */
-static uint64_t block_at(const struct plan *p, uint32_t set, uint32_t i, const uint32_t *index, uint32_t members,
-                         const struct plan_piece *piece)
+/* Do all devices of a set hold the same block? index: of devices in the sets of the owners. */
+static bool holds_one_block(const struct plan *p, uint32_t set, const uint32_t *index, uint32_t members,
+                            const struct plan_piece *piece)
 {
-    return (uint64_t)index[plan_set_at(p, set, i)] * piece->split / members;
+    uint64_t first = UINT64_MAX;
+    uint32_t device;
+    for (struct plan_walk w = plan_walk(p, set); plan_next(&w, &device);) {
+        const uint64_t block = (uint64_t)index[device] * piece->split / members;
+        if (first != UINT64_MAX && block != first)
+            return false;
+        first = block;
+    }
+    return true;
 }
 
 /* Devices of a class with one block of a split parameter, in the sets of its owners; 0: these have other sizes. members: of a set. */
@@ -310,11 +318,8 @@ static enum status check_split_holders(const struct check *c, uint32_t cls, uint
                          bucket, name);
     uint32_t n_sets = holders->kind == PLAN_GROUP_EACH ? holders->n_sets : 1;
     for (uint32_t s = 0; s < n_sets && st == ST_OK; s++) {
-        uint32_t set = holders->first_set + s, size = k->p->sets[set].size;
-        bool same = size == holding;
-        for (uint32_t i = 1; i < size && same; i++)
-            same = block_at(k->p, set, i, index, members, piece) == block_at(k->p, set, 0, index, members, piece);
-        if (!same)
+        const uint32_t set = holders->first_set + s;
+        if (k->p->sets[set].size != holding || !holds_one_block(k->p, set, index, members, piece))
             st = check_wrong(c, RULE_HOLDERS, at,
                              "bucket %u: set %u of its replica group is not the %u devices with one block of %s",
                              bucket, set, holding, name);
