@@ -69,21 +69,49 @@ static bool passes_on(const struct ir_node *n)
     return n->kind == IR_NODE_BORDER || n->kind == IR_NODE_SUM || n->kind == IR_NODE_TURN || n->kind == IR_NODE_AGAIN;
 }
 
-/* What else stands in the group lies behind a node at a shorter distance than this. Borders and sums have no group: they are in that of
- * what comes before them. */
-static uint32_t find_path(const struct list_plan *list, struct weights *w, uint32_t node, uint32_t group)
+/* A node on the way to the end of its group. */
+struct stop {
+    uint32_t node, edge, behind; /* edge: the next one out of it; behind: the longest path so far behind it */
+};
+struct stops {
+    VEC(struct stop);
+};
+
+/* A node that stands on the way behind this one and whose path is not known; IR_NONE: there is none, and stop->behind is known. Borders and
+ * sums have no group: they are in that of what comes before them. */
+static uint32_t next_stop(const struct list_plan *list, const struct weights *w, struct stop *stop, uint32_t group)
 {
     const struct ir_dag *d = &list->dag;
-    uint32_t behind = 0;
-    if (w->path[node] != NOT_YET)
-        return w->path[node];
-    for (uint32_t k = d->out_first[node]; k < d->out_first[node + 1]; k++) {
-        const struct ir_edge *e = &d->edges.at[d->out_edge[k]];
+    for (; stop->edge < d->out_first[stop->node + 1]; stop->edge++) {
+        const struct ir_edge *e = &d->edges.at[d->out_edge[stop->edge]];
         const bool inside = list->group[e->to] == group || (!list->group[e->to] && passes_on(&d->nodes.at[e->to]));
-        const uint32_t path = inside && e->kind != IR_EDGE_ORDER ? find_path(list, w, e->to, group) : 0;
-        behind = path > behind ? path : behind;
+        if (!inside || e->kind == IR_EDGE_ORDER)
+            continue;
+        if (w->path[e->to] == NOT_YET)
+            return e->to;
+        stop->behind = w->path[e->to] > stop->behind ? w->path[e->to] : stop->behind;
     }
-    return w->path[node] = w->takes[node] + behind;
+    return IR_NONE;
+}
+
+/* What else stands in the group lies behind a node at a shorter distance than this. A group may be as long as a list, so the way back is
+ * kept in a list too. */
+static void find_path(const struct list_plan *list, struct weights *w, uint32_t node, struct stops *stops)
+{
+    const uint32_t group = list->group[node];
+    stops->n = 0;
+    if (w->path[node] == NOT_YET)
+        vec_add(stops, ((struct stop){ node, list->dag.out_first[node], 0 }));
+    while (stops->n) {
+        struct stop *last = &stops->at[stops->n - 1];
+        const uint32_t next = next_stop(list, w, last, group);
+        if (next != IR_NONE) {
+            vec_add(stops, ((struct stop){ next, list->dag.out_first[next], 0 }));
+            continue;
+        }
+        w->path[last->node] = w->takes[last->node] + last->behind;
+        stops->n--;
+    }
 }
 
 void weights_find(const struct sched *s, const struct list_plan *list, struct weights *w)
@@ -91,6 +119,7 @@ void weights_find(const struct sched *s, const struct list_plan *list, struct we
     const uint32_t n = list->dag.nodes.n;
     uint32_t *runs = weigh_runs(s);
     uint32_t *borders = weigh_borders(s, &list->dag);
+    struct stops stops = { 0 };
     w->takes = mem_alloc((n + 1) * sizeof *w->takes);
     w->path = mem_alloc((n + 1) * sizeof *w->path);
     for (uint32_t i = 0; i < n; i++) {
@@ -102,9 +131,10 @@ void weights_find(const struct sched *s, const struct list_plan *list, struct we
     }
     for (uint32_t i = 0; i < n; i++)
         if (list->group[i])
-            find_path(list, w, i, list->group[i]);
+            find_path(list, w, i, &stops);
     for (uint32_t i = 0; i < n; i++)
         w->path[i] = w->path[i] == NOT_YET ? 0 : w->path[i];
+    vec_free(&stops);
     mem_free(runs);
     mem_free(borders);
 }
