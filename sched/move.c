@@ -228,6 +228,8 @@ static void move_group(struct mover *m, const struct crossing *crossing, uint32_
         from = sum_node(d, crossing, n, given);
     const struct ir_node node = round == ROUND_SETS ? send_node(m, from, first.to, &x)
                                                     : border_node(m, &first, round == ROUND_LEAVE, &x);
+    if (round != ROUND_SETS)
+        x.from_set = x.to_set = node.set;
     const bool heads = round != ROUND_SETS && x.how == IR_HOW_HEADS;
     if (heads && round == ROUND_ENTER)
         from = turn_node(d, &node, from, &x, IR_LAYOUT_BLOCKS);
