@@ -108,6 +108,12 @@ result "the same seed draws the same" "$why"
 run "another seed" 0 documents jsonl many.jsonl --tokenizer "$tok" --split 0.9 --seed 2 -o s.h5
 if cmp -s s-eval.h5 first.h5; then why="the same draw"; else why=; fi
 result "another seed draws others" "$why"
+# more documents than are looked through at a time, all of one length
+awk 'BEGIN { for (i = 0; i < 9000; i++) print "{\"text\": \"the same words\"}" }' >even.jsonl
+run "documents of one length" 0 '^e\.h5: [0-9]+ tokens, vocabulary 368, 9000 documents' jsonl even.jsonl --tokenizer "$tok" -o e.h5
+run "are in one line of lengths" 0 '^ +[0-9]+ to [0-9]+ +9000 #+$' info e.h5
+if [ "$(grep -c '^ *[0-9]* to [0-9]' out)" -eq 1 ]; then why=; else why="more than one line"; fi
+result "and in no other" "$why"
 run "one document cannot be shared out" 65 'would have 0 tokens in 0 documents.*--split' text folder/part-1.txt --split 0.5 -o bad.h5
 
 # ---- ids
