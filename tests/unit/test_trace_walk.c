@@ -2,8 +2,11 @@
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "view/text_table.h"
+#include "view/trace_summary.h"
 #include "view/trace_walk.h"
 #include "view/trace_words.h"
 #include "tests/unit/suite.h"
@@ -210,6 +213,37 @@ START_TEST(texts)
 }
 END_TEST
 
+/* What missed its prediction by most, all its times together, comes first, however long it takes. */
+START_TEST(misses)
+{
+    struct trace_instruction in[3] = { instruction, instruction, instruction };
+    struct segment s = { 0 };
+    struct trace_view v = view(&s, 5, 1000);
+    char *text = NULL;
+    size_t size;
+    in[0].name = "long";
+    in[1].name = "near";
+    in[2].name = "far";
+    in[0].predicted = 0.100f;
+    in[1].predicted = 0.010f;
+    in[2].predicted = 0.001f;
+    v.t.instructions = in;
+    v.t.n_instructions = 3;
+    for (uint32_t i = 0; i < 5; i++) { /* off by 1, by 2 x 2 and by 2 x 3 ms */
+        event(&v, 0, 1, 0.2 * i, i == 0 ? 0.101 : i < 3 ? 0.012 : 0.004);
+        s.events[i].instruction = i == 0 ? 0 : i < 3 ? 1 : 2;
+    }
+    FILE *to = open_memstream(&text, &size);
+    trace_summary(&v, 1, to);
+    fclose(to);
+    const char *list = strstr(text, "largest prediction errors");
+    ck_assert_msg(list != NULL, "%s", text);
+    const char *far = strstr(list, "  far"), *near = strstr(list, "  near"), *most = strstr(list, "  long");
+    ck_assert_msg(far && near && most && far < near && near < most, "%s", list);
+    free(text);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("trace_walk");
@@ -217,6 +251,7 @@ int main(void)
     tcase_add_test(tc, tracks);
     tcase_add_test(tc, moments);
     tcase_add_test(tc, launches);
+    tcase_add_test(tc, misses);
     tcase_add_test(tc, steps);
     tcase_add_test(tc, damaged);
     tcase_add_test(tc, words);
