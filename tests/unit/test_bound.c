@@ -181,6 +181,32 @@ START_TEST(below_what_is_planned)
 }
 END_TEST
 
+/* The manual's words for open keys: microbatches of 1, 2, 4, 8 and 16 sequences, and one; a zero group of the ranks of a node, where there are
+ * more. Bits by value. */
+static void check_open(uint32_t ranks, uint64_t microbatches, uint64_t zero_groups)
+{
+    struct bench b;
+    uint64_t found[2] = { 0, 0 };
+    bench_init(&b, MODEL_LLAMA, ranks, 0, false,
+               "[{\"op\":\"layout\",\"pp\":1,\"zero\":\"?\",\"zero_group\":\"?\"},"
+               "{\"op\":\"schedule\",\"kind\":\"?\",\"microbatches\":\"?\"}]");
+    for (uint32_t i = 0; i < b.space.shapes.n; i++) {
+        found[0] |= UINT64_C(1) << b.space.shapes.at[i].microbatches;
+        found[1] |= UINT64_C(1) << b.space.shapes.at[i].zero_group;
+    }
+    ck_assert_uint_eq(found[0], microbatches);
+    ck_assert_uint_eq(found[1], zero_groups);
+    bench_release(&b);
+}
+START_TEST(open_keys) /* 32 sequences, 4 ranks a node */
+{
+    const uint64_t one = 1;
+    check_open(1, one << 32 | one << 16 | one << 8 | one << 4 | one << 2 | one << 1, one);
+    check_open(4, one << 8 | one << 4 | one << 2 | one << 1, one);
+    check_open(8, one << 4 | one << 2 | one << 1, one | one << 4);
+}
+END_TEST
+
 static int by_step(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -244,6 +270,7 @@ int main(void)
     TCase *c = tcase_create("bound");
     tcase_set_timeout(c, 0);
     tcase_add_test(c, below_what_is_planned);
+    tcase_add_test(c, open_keys);
     tcase_add_test(c, finds_the_best);
     suite_add_tcase(s, c);
     return suite_run(s);

@@ -1,8 +1,11 @@
 /* Pictures: which boxes are one pass, which passes overlap, and what comes out as text. */
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "view/chart.h"
 #include "view/draw.h"
 #include "tests/unit/suite.h"
 
@@ -210,6 +213,40 @@ START_TEST(as_svg)
 }
 END_TEST
 
+/* Of many values at one place of the width a curve has the mean: of a level 5 it is where a dot at 5 is. */
+START_TEST(chart_means)
+{
+    enum { N = 6000 };
+    static double x[N], level[N];
+    static const double at_x[] = { 0, 3000, 6000 }, at_y[] = { 0, 5, 10 };
+    char *text = NULL;
+    size_t size;
+    for (int i = 0; i < N; i++) {
+        x[i] = i;
+        level[i] = 5;
+    }
+    const struct chart_series series[] = { { .x = x, .y = level, .n = N },
+                                           { .x = at_x, .y = at_y, .n = 3, .points = 1 } };
+    FILE *to = open_memstream(&text, &size);
+    chart_svg(&(struct chart){ .title = "t", .x_label = "x", .series = series, .n = 2 }, to);
+    fclose(to);
+    double dot = NAN;
+    const char *at = strstr(strstr(text, "class=\"dot\"") + 1, "class=\"dot\"");
+    ck_assert_int_eq(sscanf(strstr(at, "cy="), "cy=\"%lf", &dot), 1);
+    int points = 0;
+    at = strstr(strstr(text, "class=\"curve\""), " d=\"") + 4;
+    for (const char *end = strchr(at, '"'); at < end; points++) {
+        double px, py;
+        int n;
+        ck_assert_int_eq(sscanf(at, "%*1[ML]%lf %lf%n", &px, &py, &n), 2);
+        ck_assert_msg(fabs(py - dot) <= 0.1, "at %g: %g, expected %g", px, py, dot);
+        at += n;
+    }
+    ck_assert_int_gt(points, 100);
+    free(text);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("draw");
@@ -220,6 +257,7 @@ int main(void)
     tcase_add_test(tc, long_and_short);
     tcase_add_test(tc, as_text);
     tcase_add_test(tc, as_svg);
+    tcase_add_test(tc, chart_means);
     suite_add_tcase(s, tc);
     return suite_run(s);
 }
