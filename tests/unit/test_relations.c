@@ -3,6 +3,7 @@
 
 #include "compiled.h"
 #include "ir/target.h"
+#include "tests/unit/suite.h"
 
 enum { STRATEGY = 1024 };
 
@@ -443,9 +444,5 @@ int main(void)
     tcase_add_loop_test(t, test_bucket_size, 0, 40);
     tcase_add_test(t, test_turns);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }
