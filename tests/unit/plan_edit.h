@@ -42,8 +42,10 @@ static inline void plan_edit_begin(struct plan_builder *b, struct plan_edit *e)
     e->lists = mem_alloc(b->lists.n * sizeof *e->lists);
     e->waits = mem_alloc((b->waits.n + 1) * sizeof *e->waits);
     e->bases = mem_alloc((b->bases.n + 1) * sizeof *e->bases);
-    memcpy(e->waits, b->waits.at, b->waits.n * sizeof *e->waits);
-    memcpy(e->bases, b->bases.at, b->bases.n * sizeof *e->bases);
+    if (b->waits.n)
+        memcpy(e->waits, b->waits.at, b->waits.n * sizeof *e->waits);
+    if (b->bases.n)
+        memcpy(e->bases, b->bases.at, b->bases.n * sizeof *e->bases);
     for (uint32_t l = 0; l < b->lists.n; l++)
         for (uint32_t i = 0; i < b->lists.at[l].n_instr; i++) {
             const struct plan_instr *x = &b->instrs.at[b->lists.at[l].first_instr + i];

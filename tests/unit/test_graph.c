@@ -494,8 +494,11 @@ START_TEST(flipped_words_never_crash)
         flip_words(&g.ops.at[i].op, sizeof *g.ops.at - offsetof(struct ir_node_op, op), &g, &refused);
     for (uint32_t i = 0; i < g.tensors.n; i++)
         flip_words(&g.tensors.at[i].shape, sizeof *g.tensors.at - offsetof(struct ir_tensor, shape), &g, &refused);
-    for (uint32_t i = 0; i < g.params.n; i++)
-        flip_words(&g.params.at[i].shape, sizeof *g.params.at - offsetof(struct ir_param, shape), &g, &refused);
+    for (uint32_t i = 0; i < g.params.n; i++) { /* but for what is true or false, which only C writes */
+        struct ir_param *p = &g.params.at[i];
+        flip_words(&p->shape, offsetof(struct ir_param, decays) - offsetof(struct ir_param, shape), &g, &refused);
+        flip_words(&p->part_of, sizeof *p - offsetof(struct ir_param, part_of), &g, &refused);
+    }
     ck_assert_uint_gt(refused, 3500);
     ir_graph_release(&g);
 }
