@@ -39,6 +39,10 @@ build other gpt2 one 'train.data=[[0.1,"web.h5"],[0.9,"code.h5"]]' && cp -r whol
     head -n 1 more/metrics.csv | grep -q ',samples.web,samples.code,samples.novels,eval_loss.a,eval_loss.b$' &&
     tail -n 1 more/metrics.csv | awk -F, '{ exit !(NF == 17 && $15 == "") }'
 result 'other weights at a resume: each source goes on where it was, columns stay'
+train 1 whole more --steps 20 &&
+    column more samples.web | awk '$1 == 16 { a = $2 } $1 == 20 { exit !($2 - a > 16 && $2 - a < 22) }' &&
+    column more samples.code | awk '$1 == 16 { a = $2 } $1 == 20 { exit !($2 - a > 7 && $2 - a < 13) }'
+result 'and once more: from where it was left the second time'
 
 # ---- a list, lengths
 cat web code books >all && "$piper" data text all -o all.h5 >>out
