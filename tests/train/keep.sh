@@ -47,6 +47,9 @@ train 4 h h && cp -r h good && damage h/checkpoints/step-000009.h5 && ! "$piper"
     >>out 2>&1 && train 4 h h && grep -q 'warning: .*step-000009.h5: /' h/log.txt &&
     grep -q 'resuming from the checkpoint of step 6' h/log.txt && same_bits good h
 result 'the newest is damaged: a warning, and on from the one before, with the same bits'
+build more gpt2 pp2dp2 train.steps=12 train.checkpoint_every=3 train.checkpoint_keep=3
+cp -r good more && damage more/checkpoints/step-000006.h5 && train 4 more more && [ "$(steps_of more)" = '3 6 9 12 ' ]
+result 'an older one is damaged: it counts for none of the last 3'
 for step in 3 6 9; do damage h/checkpoints/step-00000$step.h5; done
 cp -r h before
 ends 65 4 h h && grep -q 'none of its 3 checkpoints is usable.*step-000009.h5.*--fresh' out && diff -r -x log.txt -x ring before h >>out
