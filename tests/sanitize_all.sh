@@ -20,6 +20,12 @@ configured()
     mkdir "$folder" && cd "$folder" && "$dir/tree/configure" -q "$@" >"$dir/log" 2>&1 && make -s -j"$(nproc)" >"$dir/log" 2>&1
 }
 
+# lsan.supp knows what leaks by the names of libraries: none is closed again before leaks are looked for, since its functions have no names
+# then, and calls are followed where there are no frame pointers.
+echo 'int dlclose(void *handle); int dlclose(void *handle) { (void)handle; return 0; }' >"$dir/open.c"
+cc -shared -fPIC -o "$dir/open.so" "$dir/open.c" || exit 99
+named="verify_asan_link_order=0:fast_unwind_on_malloc=0"
+
 for compiler in gcc clang; do
     case " ${WHAT:-gcc clang thread} " in
     *" $compiler "*) ;;
@@ -32,7 +38,7 @@ for compiler in gcc clang; do
     fi
     (configured $compiler CC=$compiler --enable-sanitize)
     result "$compiler: it builds"
-    (cd "$dir/$compiler" && TEST_TIME_SCALE=$((6 * ${TEST_TIME_SCALE:-1})) make -k check >"$dir/log" 2>&1)
+    (cd "$dir/$compiler" && LD_PRELOAD=$dir/open.so ASAN_OPTIONS=$named TEST_TIME_SCALE=$((6 * ${TEST_TIME_SCALE:-1})) make -k check >"$dir/log" 2>&1)
     status=$?
     grep '^# [A-Z]*: ' "$dir/log"
     grep '^FAIL' "$dir/log" | sed 's/^/# /'

@@ -101,7 +101,8 @@ void pieces_to_read(const struct plan *p, uint32_t rank, unsigned char *const ba
         add(p, rank, &p->buckets[b], s.state, &state, out);
         if (apart || s.state.count != s.params.count)
             add(p, rank, &p->buckets[b], s.params, &params, out);
-        block += by_way(&s);
+        if (apart)
+            block += by_way(&s);
     }
 }
 
