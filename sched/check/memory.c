@@ -115,10 +115,10 @@ static void touch_update(struct sweep *s, uint32_t bucket)
 /* Bytes in which an own shard, or an own part of one, may lie: all of what stands there.
  *
  * That a value is there is asked of each of them. For conflicts the first part would do, so no plan is refused for this alone: what
- * collectives, ADD, SUMSQ and UPDATE touch of a bucket begins where it begins (stands_at_start() in steps.c), as buckets in the same memory do
- * (shares_gradients() in params.c), so any two of these meet in its first bytes; and between a RUN and an own part stands one that touches all of
- * the bucket and is ordered with both: the gather before a RUN that reads parameters, the reduction or the norm behind one that writes
- * gradients. */
+ * collectives, ADD, SUMSQ and UPDATE touch of a bucket begins where it begins (stands_at_start() in steps.c), as do buckets in the same
+ * memory (shares_gradients() in params.c), so any two of these meet in its first bytes; and between a RUN and an own part stands one that
+ * touches all of the bucket and is ordered with both: the gather before a RUN that reads parameters, the reduction or the norm behind one
+ * that writes gradients. */
 static uint64_t reach(const struct sweep *s, const struct plan_base *b, uint64_t bytes)
 {
     if (b->arena == ARENA_WORK || !(b->access & (PLAN_OWN | PLAN_PART)))
