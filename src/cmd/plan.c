@@ -306,7 +306,8 @@ static const struct option options[] = {
 static const struct option_usage usage = {
     .command = "plan",
     .synopsis =
-        "job.h5 | -m model.json -s strategy.json -t train.json [-n RANKS] [--device D] [--json[=classes]] [--expand] "
+        "job.h5 | RUNDIR | -m model.json -s strategy.json -t train.json [-n RANKS] [--device D] [--json[=classes]] "
+        "[--expand] "
         "[--dump] [--dot FILE] [--csv FILE] [--svg FILE [--rows LIST] [--time A:B] [--lanes HOW] [--width PIXELS] "
         "[--memory]] "
         "[--simulate [--machine FILE] [--topology FILE]]",

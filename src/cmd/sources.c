@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "comm/comm.h"
+#include "job/keep_job.h"
 
 enum status source_options_check(const char *command, const struct source_options *o, bool needed, struct err *e)
 {
@@ -36,10 +37,17 @@ enum status source_build(const struct job_sources *from, struct job *j, struct e
     return st;
 }
 
-enum status source_or_job(const char *command, const struct source_options *o, const struct option_list *operands,
+enum status source_or_job(const char *command, struct source_options *o, const struct option_list *operands,
                           const char **job, struct err *e)
 {
     *job = operands->n ? operands->at[0] : NULL;
+    if (*job && dir_is_folder(*job)) {
+        o->run = *job;
+        *job = o->kept;
+        if (!dir_has_path(o->run, KEEP_JOB, o->kept))
+            return err_set(e, ST_MISSING, o->run,
+                           "this directory has no %s; expected a job file, or the directory of a run", KEEP_JOB);
+    }
     if (*job && o->model)
         return err_set(e, ST_USAGE, command, "job file %s conflicts with -m, -s and -t, from which a job is built",
                        *job);

@@ -3,12 +3,15 @@
 #ifndef PIPER_CMD_SOURCES_H
 #define PIPER_CMD_SOURCES_H
 
+#include "base/dir.h"
 #include "cmd/options.h"
 #include "job/build_job.h"
 
 struct source_options {
     const char *model, *strategy, *train;
     struct option_list set; /* vec_free */
+    const char *run;        /* a run directory that an operand names; NULL: it names none */
+    char kept[DIR_PATH];    /* the job file there */
 };
 
 /* Rows of an option table; at: offset of the struct in what the command reads into. */
@@ -23,8 +26,9 @@ struct source_options {
 
 /* All three, or, where they are not needed, none of them and no --set either. ST_USAGE. */
 enum status source_options_check(const char *command, const struct source_options *o, bool needed, struct err *e);
-/* The job file among the operands, or NULL where the three files are given; not both, not neither. ST_USAGE. */
-enum status source_or_job(const char *command, const struct source_options *o, const struct option_list *operands,
+/* The job file among the operands, or of the run directory that is there (o->run), or NULL where the three files are given; not both, not neither.
+ * ST_USAGE; ST_MISSING: a directory without job.h5. */
+enum status source_or_job(const char *command, struct source_options *o, const struct option_list *operands,
                           const char **job, struct err *e);
 /* Borrows from o. */
 struct job_sources source_files(const struct source_options *o);

@@ -82,7 +82,7 @@ static const struct option options[] = {
 };
 static const struct option_usage usage = {
     .command = "train",
-    .synopsis = "job.h5 | -m model.json -s strategy.json -t train.json -o RUNDIR [options]",
+    .synopsis = "job.h5 | RUNDIR | -m model.json -s strategy.json -t train.json -o RUNDIR [options]",
     .about = "Trains a job, resuming from the latest checkpoint in the run directory if there is one. Launch it with "
              "mpirun or srun.",
     .options = options,
@@ -100,6 +100,8 @@ static enum status understand(struct train_words *w, struct err *e)
     o->graphs = strcmp(w->graphs, "on") == 0;
     o->fuse = strcmp(w->fuse, "on") == 0;
     o->checksums = strcmp(w->checksums, "on") == 0;
+    if (!o->dir)
+        o->dir = w->from.run;
     if (!o->dir)
         return err_set(e, ST_USAGE, "train",
                        "missing required option -o RUNDIR, the directory for metrics and checkpoints");

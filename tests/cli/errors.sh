@@ -327,6 +327,8 @@ settings "a list" '\$: found a list of 0, expected an object' '[]'
 b="build -m llama.json -s one.json -t train.json"
 bad "a model that is missing" 66 '^piper: missing\.json: ' build -m missing.json -s one.json -t train.json -o bad.h5
 bad "a folder as model" 66 '^piper: \.: .*regular file' build -m . -s one.json -t train.json -o bad.h5
+bad "a directory without a job" 66 '^piper: \.: this directory has no job\.h5; expected a job file, or the directory of a run' plan .
+bad "a directory without a job, 1 rank" 66 '^piper: \.: this directory has no job\.h5' train . -o run
 bad "a job that is missing" 66 '^piper: missing\.h5: .*No such file' plan missing.h5
 bad "a job that is cut off" 65 '^piper: cut\.h5: .*truncated or damaged' plan cut.h5
 bad "a job that is no HDF5" 65 '^piper: no\.h5: is text, expected a job file \(piper build writes one\)' plan no.h5
