@@ -49,7 +49,7 @@ static enum status find_kind(const struct sched *s, const struct js *js, const s
     return js_wrong(&op, e, "unknown directive \"%s\", known: %s%s", name, list, words_hint(name, names, hint));
 }
 
-/* Stages that the strategy names: pp x chunks of layout, else the highest PP index of any filter, plus one. What is beyond the model is
+/* Stages that the strategy names: pp x chunks of layout, and the ends of the model that it spreads; else the highest PP index of any filter, plus one. What is beyond the model is
  * refused where the model is cut; here it must not overflow. */
 enum { MOST_STAGES = 1 << 30 };
 
@@ -103,13 +103,16 @@ static enum status name_stages(struct sched *s, struct err *e)
     if (ir_graph_find_tag(s->g, "PP") != IR_NONE)
         return ST_OK;
     int64_t top = -1;
+    struct ir_ends ends = { 0 };
     for (size_t i = 0; i < json_array_size(s->in->strategy); i++) {
         const json_t *d = json_array_get(s->in->strategy, i);
         const char *op = json_string_value(json_object_get(d, "op"));
         if (op && !strcmp(op, "layout")) {
             const json_t *pp = json_object_get(d, "pp");
+            ends = layout_spread(d);
             const int64_t stages = stages_at_most((json_is_integer(pp) ? stages_at_most(json_integer_value(pp)) : 1) *
-                                                  layout_chunks(d));
+                                                  layout_chunks(d)) +
+                                   ends.encoder + ends.head;
             top = stages - 1 > top ? stages - 1 : top;
         } else if (op && !strcmp(op, "schedule")) {
             top = top < 0 ? 0 : top;
@@ -117,7 +120,7 @@ static enum status name_stages(struct sched *s, struct err *e)
         highest_pp_of_filters(json_object_get(d, "filter"), &top);
         highest_pp_of_filters(json_object_get(d, "filters"), &top);
     }
-    return top < 0 ? ST_OK : ir_graph_cut_stages(s->in->graph, (uint32_t)top + 1, s->in->strategy_name, e);
+    return top < 0 ? ST_OK : ir_graph_cut_stages(s->in->graph, (uint32_t)top + 1, ends, s->in->strategy_name, e);
 }
 
 /* A list has one grid and one schedule: of two, one would be without effect or contradict the other. */
@@ -175,6 +178,13 @@ static enum status parse_row(struct sched *s, const struct js *js, uint32_t numb
     return ST_OK;
 }
 
+/* The directive if it is a layout, else NULL. */
+static const json_t *macro_layout(const json_t *d)
+{
+    const char *op = json_string_value(json_object_get(d, "op"));
+    return op && !strcmp(op, directive_layout.name) ? d : NULL;
+}
+
 enum status directives_parse(struct sched *s, struct err *e)
 {
     struct js list = js_root(s->primitives, s->in->strategy_name),
@@ -185,9 +195,11 @@ enum status directives_parse(struct sched *s, struct err *e)
         for (uint32_t i = 0; i < n; i++) {
             struct js js = js_at(&given, s->origin[i]);
             const struct directive_kind *kind;
-            if (js.v != json_array_get(s->primitives, i)) { /* a macro's: its path is the macro's, with a number */
+            const bool of_macro = js.v != json_array_get(s->primitives, i);
+            const json_t *layout = of_macro ? macro_layout(js.v) : NULL;
+            if (of_macro) { /* its path is the macro's, with a number where one key does not tell what it came from */
                 js = js_at(&list, i);
-                snprintf(js.path, sizeof js.path, "$[%u] expanded, directive %u", s->origin[i], i);
+                snprintf(js.path, sizeof js.path, layout ? "$[%u]" : "$[%u] expanded, directive %u", s->origin[i], i);
             }
             if (json_is_null(js.v)) {
                 if (round == 1)
@@ -198,8 +210,11 @@ enum status directives_parse(struct sched *s, struct err *e)
             CHECK(kind->parse);
             if ((kind == &directive_split) != (round == 0))
                 continue;
-            struct directive d = { .kind = kind, .js = js, .number = i, .set = IR_NO_SET };
+            struct directive d = { .kind = kind, .js = js, .number = i, .set = IR_NO_SET, .layout = layout };
             TRY(kind->parse(s, &js, &d, e));
+            const char *key = layout ? layout_key(layout, js.v) : NULL;
+            if (key)
+                snprintf(d.js.path, sizeof d.js.path, "$[%u].%s", s->origin[i], key);
             vec_add(&s->directives, d);
         }
     s->microbatches = s->microbatches ? s->microbatches : 1;

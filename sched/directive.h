@@ -34,8 +34,9 @@ struct order_group {
 };
 struct directive {
     const struct directive_kind *kind;
-    struct js js;    /* for messages: its path is that of the list as given, where it can be told */
-    uint32_t number; /* in the list of primitives */
+    struct js js;         /* for messages: its path is that of the list as given, where it can be told */
+    uint32_t number;      /* in the list of primitives */
+    const json_t *layout; /* that it came from; NULL: from none */
     struct filter filter;
     uint32_t set;                           /* place, replicate: IR_NO_SET where absent; of a rotation the first */
     uint32_t first_turn, n_turns;           /* place, replicate with "rotate": in sched.listed_sets; else none */

@@ -3,6 +3,7 @@
 #define PIPER_SCHED_SCHEDULE_H
 
 #include "base/json.h"
+#include "ir/family/family.h"
 #include "ir/op.h"
 
 /* The order of a pipeline rank as cells. Stages of the second direction of a two-way placement are numbered stages,
@@ -25,8 +26,12 @@ void cells_release(struct cells *c);
 enum placement { PLACE_STANDARD, PLACE_INTERLEAVED, PLACE_V, PLACE_TWO_WAY, PLACEMENTS };
 extern const char *const placement_names[PLACEMENTS + 1]; /* ends with NULL */
 uint32_t layout_chunks(const json_t *layout);
+/* Which ends of the model are stages of their own, that go in turn to all pipeline ranks. */
+struct ir_ends layout_spread(const json_t *layout);
 enum placement layout_placement(const json_t *layout);
 const json_t *layout_find(const json_t *strategy);
+/* The key of a layout that a primitive of it is about; NULL: there is no such one. */
+const char *layout_key(const json_t *layout, const json_t *primitive);
 
 struct sched;
 struct directive;
@@ -46,6 +51,8 @@ enum status order_of_cells(struct sched *s, const struct cells *cells, uint32_t 
                            struct err *e);
 /* "peak" of an order or a schedule: into s->peak. */
 enum status order_peak(struct sched *s, const struct js *js, struct err *e);
+/* Stages of the model: indices under PP are 0 .. n-1. */
+uint32_t schedule_stages(const struct sched *s);
 json_t *schedule_row_json(const struct cells *cells, uint32_t stages);
 
 #endif

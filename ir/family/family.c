@@ -160,21 +160,40 @@ uint32_t ir_graph_stage(const struct ir_graph *g, uint32_t op, uint32_t n)
     return (uint32_t)((((uint64_t)layer + 1) * n - 1) / layers); /* the largest s with floor(s*layers/n) <= layer */
 }
 
-enum status ir_graph_cut_stages(struct ir_graph *g, uint32_t n, const char *where, struct err *e)
+/* The stage of an operator where what precedes the layers, or follows them, may be one of its own. */
+static uint32_t stage_of(const struct ir_graph *g, uint32_t op, uint32_t n, struct ir_ends ends)
+{
+    const uint32_t block = g->ops.at[op].block, layers = ir_graph_layers(g), inner = n - ends.encoder - ends.head;
+    if (ends.encoder && block == 0)
+        return 0;
+    return ends.head && block > layers ? n - 1 : ends.encoder + ir_graph_stage(g, op, inner);
+}
+
+enum status ir_graph_cut_stages(struct ir_graph *g, uint32_t n, struct ir_ends ends, const char *where, struct err *e)
 {
     if (ir_graph_find_tag(g, "PP") != IR_NONE)
         return ST_OK;
     uint32_t layers = ir_graph_layers(g);
-    if (n == 0 || n > layers)
+    const uint32_t inner = n - ends.encoder - ends.head;
+    if (inner == 0 || inner > layers)
         return err_set(
             e, ST_INPUT, where,
             "the strategy has %u pipeline stages, but the model has %u layers: use at most %u stages, or annotate "
             "the model's regions with PP",
-            n, layers, layers);
+            inner, layers, layers);
     uint32_t pp = ir_graph_tag(g, "PP");
     if (pp == IR_NONE)
         return err_set(e, ST_INPUT, where, "the model has %d tags, which leaves none for PP", IR_MAX_TAGS);
-    for (uint32_t i = 0; i < g->ops.n; i++)
-        g->ops.at[i].tag[pp] = (int32_t)ir_graph_stage(g, i, n);
-    return ST_OK;
+    uint8_t first = 0, last = 0;
+    for (uint32_t i = 0; i < g->ops.n; i++) {
+        const uint32_t stage = stage_of(g, i, n, ends);
+        g->ops.at[i].tag[pp] = (int32_t)stage;
+        first |= stage == 0;
+        last |= stage == n - 1;
+    }
+    return first && last ? ST_OK
+                         : err_set(e, ST_INPUT, where,
+                                   "the model has nothing that %s its layers, which could be a stage of its own: "
+                                   "annotate the model's regions with PP",
+                                   first ? "follows" : "precedes");
 }

@@ -16,8 +16,12 @@ enum status ir_family_build(json_t *model, const char *file, uint32_t seq_len, s
 
 /* The default pipeline cut: tags the graph PP=0..n-1, stage s with layers floor(s*L/n) .. floor((s+1)*L/n)-1, the
  * embedding (block 0) with the first, norm and head (the last block) with the last. A graph that has PP annotations is
- * left as it is. More stages than layers are an error that begins with `where`. */
-enum status ir_graph_cut_stages(struct ir_graph *g, uint32_t n, const char *where, struct err *e);
+ * left as it is. More stages than layers are an error that begins with `where`. Of the n stages the first is what precedes the layers
+ * with ends.encoder, and the last what follows them with ends.head. */
+struct ir_ends {
+    bool encoder, head;
+};
+enum status ir_graph_cut_stages(struct ir_graph *g, uint32_t n, struct ir_ends ends, const char *where, struct err *e);
 /* The stage of an operator in that cut; the layers that there are to cut between. */
 uint32_t ir_graph_stage(const struct ir_graph *g, uint32_t op, uint32_t n);
 uint32_t ir_graph_layers(const struct ir_graph *g);

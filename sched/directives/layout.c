@@ -5,7 +5,8 @@
  * either end of the pipeline). A data replica of a stage is u = cp*tp devices that share its sequences, neighbours. Those of pipeline
  * rank i and copy r of the pipeline begin at (i + pp*r)*u, or at (i*dp + r)*u with "outer":"pp", which is the default with ep, cp or
  * tp > 1 or a zero_group: the devices of a group are then neighbours. Expert group g of a stage: its devices g*ep .. g*ep+ep-1; two-way: of each
- * direction. */
+ * direction. "encoder", "head": "spread": the first stage of the model, the last one, is none of the pipeline ranks': its microbatch k is on pipeline
+ * rank k mod pp. */
 #include <stdio.h>
 
 #include "sched/compile.h"
@@ -22,6 +23,15 @@ enum placement layout_placement(const json_t *layout)
     while (i < PLACEMENTS && (!name || strcmp(placement_names[i], name)))
         i++;
     return (enum placement)i;
+}
+
+static const char *const end_names[] = { "stage", "spread", NULL };
+
+struct ir_ends layout_spread(const json_t *layout)
+{
+    const char *encoder = json_string_value(json_object_get(layout, "encoder")),
+               *head = json_string_value(json_object_get(layout, "head"));
+    return (struct ir_ends){ encoder && !strcmp(encoder, end_names[1]), head && !strcmp(head, end_names[1]) };
 }
 
 static uint32_t usual_chunks(enum placement p)
@@ -55,6 +65,20 @@ static uint32_t count_of(const json_t *layout, const char *key)
     return good ? (uint32_t)json_integer_value(v) : 1;
 }
 
+const char *layout_key(const json_t *layout, const json_t *primitive)
+{
+    const char *op = json_string_value(json_object_get(primitive, "op")),
+               *dim = json_string_value(json_object_get(primitive, "dim"));
+    const bool tp = count_of(layout, "tp") > 1, cp = count_of(layout, "cp") > 1;
+    if (!op || strcmp(op, directive_shard.name))
+        return NULL;
+    if (!dim)
+        return "ep";
+    if (!strcmp(dim, "sequence"))
+        return tp && cp ? NULL : tp ? "tp" : "cp";
+    return !strcmp(dim, "context") ? "cp" : !strcmp(dim, "vocab") ? "vocab" : "tp";
+}
+
 static uint64_t common_multiple(uint64_t a, uint64_t b)
 {
     uint64_t x = a, y = b;
@@ -83,7 +107,26 @@ struct grid {
     int64_t unit; /* devices of a data replica of a stage */
     enum placement placement;
     bool outer_pp, zigzag;
+    struct ir_ends spread;
 };
+
+/* Stages of the model. */
+static int64_t stages_of(const struct grid *g)
+{
+    return g->pp * g->chunks + g->spread.encoder + g->spread.head;
+}
+
+static bool is_spread(const struct grid *g, int64_t stage)
+{
+    return (g->spread.encoder && stage == 0) || (g->spread.head && stage == stages_of(g) - 1);
+}
+
+/* The pipeline rank of a stage that is not spread. */
+static int64_t rank_of(const struct grid *g, int64_t stage)
+{
+    const int64_t i = stage - g->spread.encoder;
+    return g->placement == PLACE_V && i >= g->pp ? 2 * g->pp - 1 - i : i % g->pp;
+}
 
 static enum status read_share(const struct js *js, struct grid *g, struct err *e)
 {
@@ -130,6 +173,33 @@ static enum status read_dp(struct sched *s, const struct js *js, struct grid *g,
     return ST_OK;
 }
 
+static enum status read_ends(const struct js *js, struct grid *g, struct err *e)
+{
+    static const char *const ends[] = { "encoder", "head" };
+    for (int i = 0; i < 2; i++) {
+        uint32_t word;
+        TRY(js_word_or(js, ends[i], end_names, 0, &word, e));
+        if (word == 0)
+            continue;
+        if (g->pp == 1)
+            return js_wrong(js, e, "\"%s\": \"spread\" has no effect without \"pp\" > 1", ends[i]);
+        if (g->placement != PLACE_STANDARD)
+            return js_wrong(
+                js, e,
+                "\"%s\": \"spread\" conflicts with \"placement\":\"%s\"; it requires \"standard\": the other "
+                "stages are one per rank",
+                ends[i], placement_names[g->placement]);
+        if (g->unit > 1)
+            return js_wrong(
+                js, e,
+                "\"%s\": \"spread\" conflicts with tp=%lld and cp=%lld: devices that share sequences have one "
+                "place for all microbatches",
+                ends[i], (long long)g->tp, (long long)g->cp);
+    }
+    g->spread = layout_spread(js->v);
+    return ST_OK;
+}
+
 static enum status read_grid(struct sched *s, const struct js *js, struct grid *g, struct err *e)
 {
     static const char *const outer[] = { "dp", "pp", NULL };
@@ -156,6 +226,7 @@ static enum status read_grid(struct sched *s, const struct js *js, struct grid *
     TRY(read_share(js, g, e));
     TRY(js_word_or(js, "outer", outer, g->ep > 1 || g->unit > 1 || js_has(js, "zero_group"), &outer_pp, e));
     g->outer_pp = outer_pp;
+    TRY(read_ends(js, g, e));
     TRY(read_dp(s, js, g, e));
     if (g->dp * g->unit % g->ep && g->unit > 1)
         return js_wrong(js, e,
@@ -203,10 +274,22 @@ static json_t *device_ranges(const struct grid *g, int64_t i)
     return list;
 }
 
-/* The expert groups of pipeline rank i: neighbours among the devices of a direction. */
-static json_t *expert_groups(const struct grid *g, int64_t i)
+/* What a stage is placed on: "devices", or in turn those of all pipeline ranks. */
+static const char *placement_of(const struct grid *g, int64_t stage, json_t **devices)
 {
-    json_t *groups = json_array();
+    if (!is_spread(g, stage)) {
+        *devices = device_ranges(g, rank_of(g, stage));
+        return "devices";
+    }
+    *devices = json_array();
+    for (int64_t i = 0; i < g->pp; i++)
+        json_array_append_new(*devices, device_ranges(g, i));
+    return "rotate";
+}
+
+/* The expert groups of pipeline rank i: neighbours among the devices of a direction. */
+static void add_expert_groups(const struct grid *g, int64_t i, json_t *groups)
+{
     for (int way = 0; way < (g->placement == PLACE_TWO_WAY ? 2 : 1); way++)
         for (int64_t d = 0; d < g->dp * g->unit; d += g->ep) {
             json_t *group = json_array();
@@ -215,7 +298,6 @@ static json_t *expert_groups(const struct grid *g, int64_t i)
                                       json_integer(device(g, way ? g->pp - 1 - i : i, k / g->unit, k % g->unit)));
             json_array_append_new(groups, group);
         }
-    return groups;
 }
 
 /* The groups of a stage on pipeline rank i: its data replicas, in the order of its devices, cut into blocks of n neighbours. */
@@ -299,11 +381,15 @@ static bool has_experts(const struct sched *s, int64_t stage)
 static const char *const passed_on[] = { "zero",     "zero_group",  "zero_optimizer", "reduce",
                                          "prefetch", "shard_grads", "shard_params",   NULL };
 
-static json_t *replicate_of(const struct js *js, int64_t stage, json_t *devices, const char *reduce, const char *gather,
-                            json_t *bucket)
+/* Of a copy of its place directive. */
+static json_t *replicate_of(const struct js *js, json_t *place, const char *reduce, const char *gather, json_t *bucket)
 {
-    json_t *d = json_pack("{s:s, s:{s:I}, s:O, s:s, s:s}", "op", "replicate", "filter", "PP", (json_int_t)stage,
-                          "devices", devices, "reduce_stream", reduce, "gather_stream", gather);
+    json_t *d = json_copy(place);
+    json_object_del(d, "stream");
+    json_object_del(d, "lanes");
+    json_object_set_new(d, "op", json_string("replicate"));
+    json_object_set_new(d, "reduce_stream", json_string(reduce));
+    json_object_set_new(d, "gather_stream", json_string(gather));
     if (bucket)
         json_object_set(d, "bucket_size", bucket);
     else
@@ -314,13 +400,34 @@ static json_t *replicate_of(const struct js *js, int64_t stage, json_t *devices,
     return d;
 }
 
-static json_t *shard_of(const struct js *js, const struct grid *g, int64_t stage, int64_t rank, const char *stream)
+static json_t *shard_of(const struct js *js, const struct grid *g, int64_t stage, const char *stream)
 {
+    json_t *groups = json_array();
+    for (int64_t i = 0; i < g->pp; i++)
+        if (is_spread(g, stage) || i == rank_of(g, stage))
+            add_expert_groups(g, i, groups);
     json_t *d = json_pack("{s:s, s:{s:I, s:s}, s:o, s:s}", "op", "shard", "filter", "PP", (json_int_t)stage, "EP", "*",
-                          "devices", expert_groups(g, rank), "stream", stream);
+                          "devices", groups, "stream", stream);
     if (json_object_get(js->v, "expert_bound"))
         json_object_set(d, "expert_bound", json_object_get(js->v, "expert_bound"));
     return d;
+}
+
+/* Where ends are spread, a model that is annotated has as many stages as there are then. */
+static enum status check_stages(const struct sched *s, const struct js *js, const struct grid *g, struct err *e)
+{
+    const long long have = schedule_stages(s), want = stages_of(g);
+    if ((!g->spread.encoder && !g->spread.head) || have == want)
+        return ST_OK;
+    return js_wrong(
+        js, e,
+        "pp=%lld with %s spread needs %lld stages, the model is annotated with %lld: annotate what is spread as "
+        "a stage of its own",
+        (long long)g->pp,
+        !g->spread.head     ? "the encoder"
+        : g->spread.encoder ? "the encoder and the head"
+                            : "the head",
+        want, have);
 }
 
 static enum status expand_layout(struct sched *s, const struct js *js, json_t *out, struct err *e)
@@ -334,20 +441,20 @@ static enum status expand_layout(struct sched *s, const struct js *js, json_t *o
     TRY(js_str_or(js, "gather_stream", "ag", &gather, e));
     TRY(js_str_or(js, "expert_stream", "ep", &experts, e));
     TRY(js_opt(js, "bucket_size", &bucket, e));
-    for (int64_t stage = 0; stage < g.pp * g.chunks; stage++) {
-        int64_t rank = g.placement == PLACE_V && stage >= g.pp ? 2 * g.pp - 1 - stage : stage % g.pp;
-        json_t *devices = device_ranges(&g, rank);
-        json_t *d = json_pack("{s:s, s:{s:I}, s:O, s:s}", "op", "place", "filter", "PP", (json_int_t)stage, "devices",
+    TRY(check_stages(s, js, &g, e));
+    for (int64_t stage = 0; stage < stages_of(&g); stage++) {
+        json_t *devices;
+        const char *key = placement_of(&g, stage, &devices);
+        json_t *d = json_pack("{s:s, s:{s:I}, s:o, s:s}", "op", "place", "filter", "PP", (json_int_t)stage, key,
                               devices, "stream", stream ? stream : "pp");
         if (!stream)
             json_object_set_new(d, "lanes", json_true());
         json_array_append_new(out, d);
-        json_array_append_new(out, replicate_of(js, stage, devices, reduce, gather, bucket.v));
-        json_decref(devices);
+        json_array_append_new(out, replicate_of(js, d, reduce, gather, bucket.v));
         if (g.unit > 1)
-            TRY(expand_share(s, js, &g, stage, rank, out, e));
+            TRY(expand_share(s, js, &g, stage, rank_of(&g, stage), out, e));
         if (g.ep > 1 && has_experts(s, stage))
-            json_array_append_new(out, shard_of(js, &g, stage, rank, experts));
+            json_array_append_new(out, shard_of(js, &g, stage, experts));
     }
     return ST_OK;
 }
@@ -372,6 +479,8 @@ static const char *const keys[] = { "op",
                                     "prefetch",
                                     "expert_stream",
                                     "expert_bound",
+                                    "encoder",
+                                    "head",
                                     "tp",
                                     "cp",
                                     "vocab",

@@ -268,6 +268,12 @@ static const char *divisors_text(uint32_t n, char *text, size_t size)
     return text;
 }
 
+/* What serves where heads are not split. */
+static const char *but_heads(const struct found *f)
+{
+    return directive_of(f)->layout ? "\"cp\" in place of it" : "leave \"head\" out and use \"context\"";
+}
+
 static enum status check_heads(const struct found *f, struct err *e)
 {
     const struct sched *s = f->s;
@@ -276,10 +282,8 @@ static enum status check_heads(const struct found *f, struct err *e)
     const struct js *js = &directive_of(f)->js;
     char text[200];
     if (heads % p)
-        return js_wrong(js, e,
-                        "%s has %u heads, which do not split over %u devices; use %s, or leave \"head\" out and use "
-                        "\"context\"",
-                        op->name, heads, p, divisors_text(heads, text, sizeof text));
+        return js_wrong(js, e, "%s has %u heads, which do not split over %u devices; use %s, or %s", op->name, heads, p,
+                        divisors_text(heads, text, sizeof text), but_heads(f));
     if (kv % p && p % kv)
         return js_wrong(js, e, "%s has %u key/value heads for %u devices; one of the two must divide the other",
                         op->name, kv, p);
@@ -302,9 +306,8 @@ static enum status split_input(const struct found *f, uint32_t i, uint32_t numbe
         const enum ir_split split = op->op == IR_OP_CLAMP || joint ? IR_WIDTH : IR_HEADS;
         if (joint && !ir_op_splits((enum ir_op)op->op, &op->attrs, split, parts))
             return js_wrong(&directive_of(f)->js, e,
-                            "%s norms several heads together, which is split for one rmsnorm of all of them only: "
-                            "leave \"head\" out and use \"context\"",
-                            op->name);
+                            "%s norms several heads together, which is split for one rmsnorm of all of them only: %s%s",
+                            op->name, directive_of(f)->layout ? "use " : "", but_heads(f));
         set_side(f, o, split, parts, number);
     }
 }

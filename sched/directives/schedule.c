@@ -24,6 +24,7 @@
 KINDS(DECLARE)
 const struct schedule_kind *const sched_schedule_kinds[] = { KINDS(ADDRESS) NULL };
 static const char csv_kind[] = "csv";
+static const char *const backwards[] = { "split", "whole", NULL }; /* into BI and BW, where the kind does; nowhere */
 
 /* NULL in *kind: csv. */
 static enum status find_schedule(const struct js *js, const struct schedule_kind **kind, struct err *e)
@@ -48,8 +49,7 @@ static enum status find_schedule(const struct js *js, const struct schedule_kind
                     words_hint(name, names, hint));
 }
 
-/* Stages of the model: indices under PP are 0 .. n-1. */
-static uint32_t count_stages(const struct sched *s)
+uint32_t schedule_stages(const struct sched *s)
 {
     uint32_t pp = ir_graph_find_tag(s->g, "PP"), n = 0;
     for (uint32_t o = 0; pp != IR_NONE && o < s->g->ops.n; o++)
@@ -118,18 +118,42 @@ static enum status count_chunks(const struct js *js, const struct schedule_kind 
     return ST_OK;
 }
 
+/* B in place of each BI, and no BW. */
+static void join_backwards(struct cells *cells)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < cells->n; i++) {
+        struct cell c = cells->at[i];
+        if (c.pass == IR_PASS_BW) {
+            if (n && cells->at[n - 1].with_next)
+                cells->at[n - 1].with_next = c.with_next;
+            continue;
+        }
+        c.pass = c.pass == IR_PASS_BI ? IR_PASS_B : c.pass;
+        cells->at[n++] = c;
+    }
+    cells->n = n;
+}
+
 static enum status expand_kind(struct sched *s, const struct schedule_kind *kind, const struct js *js,
                                const json_t *layout, json_t *out, struct err *e)
 {
     uint32_t stages = s->stages;
     struct js v;
     int64_t m;
-    uint32_t chunks = 1;
+    uint32_t chunks = 1, whole;
     TRY(js_need(js, "microbatches", &v, e));
+    TRY(js_word_or(js, "backward", backwards, 0, &whole, e));
     TRY(js_int(&v, 1, IR_NO_MB - 1, &m, e));
     if (js_has(js, "file"))
         return js_wrong(js, e, "\"file\" is for \"kind\":\"csv\" only; drop it for \"%s\"", kind->name);
     TRY(need_placement(js, kind->name, kind->placement, layout, e));
+    const struct ir_ends ends = layout_spread(layout);
+    if ((ends.encoder || ends.head) && kind->placement != PLACE_STANDARD)
+        return js_wrong(js, e,
+                        "\"%s\" has several stages per rank, the layout in this list a \"%s\" that is \"spread\": that "
+                        "takes a schedule with the placement \"standard\", such as 1f1b",
+                        kind->name, ends.encoder ? "encoder" : "head");
     TRY(count_chunks(js, kind, layout, &chunks, e));
     if (stages % chunks)
         return js_wrong(js, e, "\"%s\" with %u stages per rank: the model's %u stages are not a multiple of that",
@@ -142,9 +166,12 @@ static enum status expand_kind(struct sched *s, const struct schedule_kind *kind
                         kind->name, p, chunks, chunks > 1 ? "s" : "", (long long)m, why);
     bool two_way = kind->placement == PLACE_TWO_WAY;
     json_array_append_new(out, split_of((uint32_t)m / (two_way ? 2 : 1)));
-    for (uint32_t r = 0; r < p / (two_way ? 2 : 1); r++) {
+    /* a spread end has no rank of its own, and its passes no order but that of data: the others leave time for it, as for a rank */
+    for (uint32_t r = ends.encoder; r < p / (two_way ? 2 : 1) - ends.head; r++) {
         struct cells cells = { 0 };
         kind->build(p, (uint32_t)m, chunks, r, &cells);
+        if (whole)
+            join_backwards(&cells);
         add_row(s, &cells, out);
     }
     return ST_OK;
@@ -200,6 +227,8 @@ static enum status fit_csv(const struct js *js, const char *file, struct csv *c,
     if (given != m)
         return js_wrong(js, e, "%s has %lld microbatches, not %lld; \"microbatches\" may be omitted", file,
                         (long long)m, (long long)given);
+    if (js_has(js, "backward"))
+        return js_wrong(js, e, "\"backward\" does not apply to \"kind\":\"csv\": %s says what each rank runs", file);
     if (js_has(js, "chunks"))
         return js_wrong(js, e, "\"chunks\" does not apply to \"kind\":\"csv\": %s says what each rank runs", file);
     return two_way ? csv_fold(c, stages, file, e) : ST_OK;
@@ -211,6 +240,9 @@ static bool placed_apart(const json_t *strategy)
     for (size_t i = 0; i < json_array_size(strategy); i++) {
         const json_t *d = json_array_get(strategy, i), *filter = json_object_get(d, "filter");
         const char *op = json_string_value(json_object_get(d, "op"));
+        const struct ir_ends ends = op && !strcmp(op, directive_layout.name) ? layout_spread(d) : (struct ir_ends){ 0 };
+        if (ends.encoder || ends.head)
+            return true;
         if (!op || (strcmp(op, directive_place.name) && strcmp(op, directive_replicate.name)))
             continue;
         bool apart = json_object_get(d, "rotate") || json_object_get(filter, "MB");
@@ -253,9 +285,9 @@ static enum status expand_schedule(struct sched *s, const struct js *js, json_t 
     const json_t *layout = layout_find(s->in->strategy);
     TRY(find_schedule(js, &kind, e));
     TRY(order_peak(s, js, e));
-    s->stages = count_stages(s);
+    s->stages = schedule_stages(s);
     return kind ? expand_kind(s, kind, js, layout, out, e) : expand_csv(s, js, layout, out, e);
 }
 
-static const char *const keys[] = { "op", "kind", "microbatches", "chunks", "file", "peak", NULL };
+static const char *const keys[] = { "op", "kind", "microbatches", "backward", "chunks", "file", "peak", NULL };
 const struct directive_kind directive_schedule = { .name = "schedule", .keys = keys, .expand = expand_schedule };

@@ -116,9 +116,8 @@ static enum status read_values(const struct js *v, enum value_kind kind, struct 
 /* Of the keys that are not chosen none is open, and none makes another strategy of what the bounds are for. */
 static enum status check_rest(const struct js *d, struct err *e)
 {
-    static const char *const fixed[] = {
-        "outer", "prefetch", "reduce", "shard_grads", "shard_params", "zero_optimizer"
-    };
+    static const char *const fixed[] = { "outer",          "prefetch", "reduce", "shard_grads", "shard_params",
+                                         "zero_optimizer", "encoder",  "head",   "backward" };
     const char *key;
     json_t *v;
     struct js at;

@@ -15,22 +15,22 @@ echo '{"vocab_size": 256, "graph": [
 
 layout() { echo "{\"op\":\"layout\",$1}"; }
 
-refused llama '$[0] expanded, directive 1: zero_group 8 does not divide the 12 holders of PP=0' "$(layout '"dp":12,"zero":3,"zero_group":8')"
-refused llama '$[0] expanded, directive 1: zero_group 2 does not divide the 1 holder of PP=0' "$(layout '"dp":1,"zero":1,"zero_group":2')"
+refused llama '$[0]: zero_group 8 does not divide the 12 holders of PP=0' "$(layout '"dp":12,"zero":3,"zero_group":8')"
+refused llama '$[0]: zero_group 2 does not divide the 1 holder of PP=0' "$(layout '"dp":1,"zero":1,"zero_group":2')"
 refused llama '$[0]: zero_group 3 does not divide the 4 holders of PP=1' \
     '{"op":"replicate","filter":{"PP":1},"devices":["4-7"],"zero":2,"zero_group":3}' \
     '{"op":"replicate","filter":{"PP":0},"devices":["0-3"]}'
-refused llama '$[0] expanded, directive 1: zero_group 4 does not divide the 2 holders of PP=0' "$(layout '"dp":2,"tp":2,"zero":1,"zero_group":4')"
-refused qwen3_moe '$[0] expanded, directive 1: zero_group 3 is 3 devices, which is neither a multiple nor a divisor of the 2 of an expert group of EP=0 PP=0' \
+refused llama '$[0]: zero_group 4 does not divide the 2 holders of PP=0' "$(layout '"dp":2,"tp":2,"zero":1,"zero_group":4')"
+refused qwen3_moe '$[0]: zero_group 3 is 3 devices, which is neither a multiple nor a divisor of the 2 of an expert group of EP=0 PP=0' \
     "$(layout '"dp":6,"ep":2,"zero":1,"zero_group":3')"
-refused sinks '$[0] expanded, directive 1: zero_group 6 is 6 devices, which is neither a multiple nor a divisor of the 4 that share the heads of PP=0' \
+refused sinks '$[0]: zero_group 6 is 6 devices, which is neither a multiple nor a divisor of the 4 that share the heads of PP=0' \
     "$(layout '"cp":4,"dp":3,"exchange":"all-to-all","zero":1,"zero_group":6')"
-refused llama '$[0] expanded, directive 1: "zero_group" has no effect without "zero" 1, 2 or 3' "$(layout '"dp":4,"zero_group":2')"
-refused llama '$[0] expanded, directive 1: "zero_optimizer" has no effect without "zero_group"' "$(layout '"dp":4,"zero":1,"zero_optimizer":"all"')"
-refused llama '$[0] expanded, directive 1.zero_optimizer: found "none", expected "group" or "all"' \
+refused llama '$[0]: "zero_group" has no effect without "zero" 1, 2 or 3' "$(layout '"dp":4,"zero_group":2')"
+refused llama '$[0]: "zero_optimizer" has no effect without "zero_group"' "$(layout '"dp":4,"zero":1,"zero_optimizer":"all"')"
+refused llama '$[0].zero_optimizer: found "none", expected "group" or "all"' \
     "$(layout '"dp":4,"zero":1,"zero_group":2,"zero_optimizer":"none"')"
-refused llama '$[0] expanded, directive 1.zero_group: found 1, expected an integer from 2 to 1048576' "$(layout '"dp":4,"zero":1,"zero_group":1')"
-refused llama '$[0] expanded, directive 1.zero_group: found "node", expected an integer from 2 to 1048576' \
+refused llama '$[0].zero_group: found 1, expected an integer from 2 to 1048576' "$(layout '"dp":4,"zero":1,"zero_group":1')"
+refused llama '$[0].zero_group: found "node", expected an integer from 2 to 1048576' \
     "$(layout '"dp":4,"zero":1,"zero_group":"node"')"
 refused llama '$[0]: unknown key "zero_hpz_partition_size"; did you mean "zero_group"?' \
     "$(layout '"dp":4,"zero":3,"zero_hpz_partition_size":2')"

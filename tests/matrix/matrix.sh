@@ -81,11 +81,22 @@ case_of "dp=4 ep=2, reduce each with zero 0" 4 qwen3_moe sgd 1e-4 \
     '[{"op":"layout","pp":1,"dp":4,"ep":2,"reduce":"each"},{"op":"split","filter":{},"num_microbatches":2}]'
 case_of "reduce last with zero 3, prefetch 2" 4 llama sgd 1e-4 \
     '[{"op":"layout","pp":1,"dp":4,"zero":3,"reduce":"last","prefetch":2},{"op":"split","filter":{},"num_microbatches":2}]'
+case_of "encoder and head spread, dp=2 zero=1" 4 llama sgd 1e-4 \
+    '[{"op":"layout","pp":2,"dp":2,"zero":1,"encoder":"spread","head":"spread"},{"op":"schedule","kind":"1f1b","microbatches":4}]'
+case_of "head spread, tied, zb-h1 zero=2" 4 gpt2 sgd 1e-4 \
+    '[{"op":"layout","pp":4,"dp":1,"zero":2,"head":"spread"},{"op":"schedule","kind":"zb-h1","microbatches":8}]'
+case_of "encoder spread, ep=2 zero=3" 4 qwen3_moe sgd 1e-4 \
+    '[{"op":"layout","pp":2,"dp":2,"ep":2,"zero":3,"encoder":"spread"},{"op":"schedule","kind":"gpipe","microbatches":4}]'
 base dropless sgd
 case_of "dropless dp=4 ep=4 zero=3" 4 dropless sgd 1e-4 \
     '[{"op":"layout","pp":1,"dp":4,"ep":4,"zero":3},{"op":"split","filter":{},"num_microbatches":2}]'
 case_of "dropless dualpipev ep=2 recompute" 8 dropless sgd 1e-4 \
     '[{"op":"layout","pp":2,"dp":4,"ep":2,"zero":2,"placement":"v"},{"op":"schedule","kind":"dualpipev","microbatches":4},{"op":"recompute","filter":{}}]'
+
+for kind in dualpipe/two-way zb-v/v zb-h2/standard; do
+    case_of "${kind%/*}, backward whole, ep=2 recompute" 4 dropless sgd 1e-4 \
+        "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2,\"placement\":\"${kind#*/}\"},{\"op\":\"schedule\",\"kind\":\"${kind%/*}\",\"microbatches\":4,\"backward\":\"whole\"},{\"op\":\"recompute\",\"filter\":{},\"received\":\"again\"}]"
+done
 
 # Text of one letter: all positions are alike, so one expert gets all tokens, the others none.
 awk 'BEGIN { for (i = 0; i < 40000; i++) printf "a" }' >"$dir/text"

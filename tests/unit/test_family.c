@@ -630,7 +630,7 @@ END_TEST
 START_TEST(default_cut)
 {
     must_build(tiny(NULL), 8);
-    ck_assert_int_eq(ir_graph_cut_stages(&g, 5, "strategy.json", &err), ST_OK);
+    ck_assert_int_eq(ir_graph_cut_stages(&g, 5, (struct ir_ends){ 0 }, "strategy.json", &err), ST_OK);
     for (int i = 0; i < 12; i++) {
         char name[64];
         int32_t s = 0;
@@ -643,19 +643,29 @@ START_TEST(default_cut)
     ck_assert_int_eq(tag("norm", "PP"), 4);
     ck_assert_int_eq(tag("head", "PP"), 4);
     ck_assert_int_eq(ir_graph_validate(&g, "x", &err), ST_OK);
-    ck_assert_int_eq(ir_graph_cut_stages(&g, 2, "strategy.json", &err), ST_OK); /* annotated: left as it is */
+    ck_assert_int_eq(ir_graph_cut_stages(&g, 2, (struct ir_ends){ 0 }, "strategy.json", &err),
+                     ST_OK); /* annotated: left as it is */
     ck_assert_int_eq(tag("head", "PP"), 4);
     again();
     must_build(tiny(NULL), 8);
-    ck_assert_int_eq(ir_graph_cut_stages(&g, 13, "strategy.json", &err), ST_INPUT);
+    ck_assert_int_eq(ir_graph_cut_stages(&g, 13, (struct ir_ends){ 0 }, "strategy.json", &err), ST_INPUT);
     ck_assert_ptr_nonnull(strstr(err.text, "strategy.json: the strategy has 13 pipeline stages, but the model has 12"));
     for (uint32_t n = 1; n <= 12; n++) { /* every stage has a layer */
         again();
         must_build(tiny(NULL), 8);
-        ck_assert_int_eq(ir_graph_cut_stages(&g, n, "x", &err), ST_OK);
+        ck_assert_int_eq(ir_graph_cut_stages(&g, n, (struct ir_ends){ 0 }, "x", &err), ST_OK);
         ck_assert_int_eq(ir_graph_validate(&g, "x", &err), ST_OK);
         ck_assert_int_eq(tag("head", "PP"), (int32_t)n - 1);
     }
+    again(); /* ends that are stages of their own */
+    must_build(tiny(NULL), 8);
+    ck_assert_int_eq(ir_graph_cut_stages(&g, 4, (struct ir_ends){ .encoder = true, .head = true }, "x", &err), ST_OK);
+    ck_assert_int_eq(ir_graph_validate(&g, "x", &err), ST_OK);
+    ck_assert_int_eq(tag("embed", "PP"), 0);
+    ck_assert_int_eq(tag("layers.5.attn.norm", "PP"), 1);
+    ck_assert_int_eq(tag("layers.6.attn.norm", "PP"), 2);
+    ck_assert_int_eq(tag("norm", "PP"), 3);
+    ck_assert_int_eq(tag("head", "PP"), 3);
 }
 END_TEST
 
