@@ -6,15 +6,14 @@
 
 static enum status parse_recompute(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {
+    static const char *const words[] = { "keep", "again", NULL };
     struct js v;
-    const char *received;
+    uint32_t received;
     TRY(js_need(js, "filter", &v, e));
     TRY(filter_parse(s, &v, &d->filter, e));
-    TRY(js_str_or(js, "received", "keep", &received, e));
-    d->receives = !strcmp(received, "again");
-    return d->receives || !strcmp(received, "keep")
-               ? ST_OK
-               : js_wrong(js, e, "\"received\": found \"%s\", expected \"keep\" or \"again\"", received);
+    TRY(js_word_or(js, "received", words, 0, &received, e));
+    d->receives = received == 1;
+    return ST_OK;
 }
 
 static const char *const keys[] = { "op", "filter", "received", NULL };

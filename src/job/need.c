@@ -67,8 +67,10 @@ const char *need_remedy(enum plan_kind_of_memory kind)
         [MEM_GRADS] = "zero 2 or 3, or more stages",
         [MEM_OPTIMIZER] = "zero 1",
         [MEM_ACTIVATIONS] =
-            "recompute, a smaller microbatch, fewer of them under way, expert_bound where rows of experts are dropless",
-        [MEM_COMM] = "expert_bound where rows of experts are dropless, a smaller microbatch",
+            "recompute, \"backward\": \"whole\" where BW waits, a smaller microbatch, fewer of them under "
+            "way, expert_bound where rows of experts are dropless",
+        [MEM_COMM] = "expert_bound where rows of experts are dropless, recompute of experts with \"received\": "
+                     "\"again\", a smaller microbatch",
         [MEM_WORKSPACE] = "a smaller microbatch",
         [MEM_SNAPSHOT] = "--checkpoint sync",
     };

@@ -146,11 +146,26 @@ echo '[{"op": "layout", "pp": 16, "dp": 128, "ep": 64, "zero": 1, "placement": "
     awk -v limit=$((3 * ${TEST_TIME_SCALE:-1})) '{ exit !($1 + $2 < limit) }'
 result 'plan of DeepSeek-V3 on 2,048 ranks: within 3 s, and what is in the way of 80 GB'
 
+# What experts receive is sent again, and no BW waits: 113 GiB without, 72 of them received rows.
+sed 's/"two-way"/"two-way", "expert_bound": 1.5/; s/"dualpipe"/"dualpipe", "backward": "whole"/' v3-strategy.json >v3-keep.json
+sed 's/"filter": {}/"filter": {}, "received": "again"/' v3-keep.json >v3-again.json
+device() # the largest of a rank, GiB
+{
+    "$piper" plan -m v3.json -s "v3-$1.json" -t v3-train.json --device cuda --json=classes 2>out |
+        sed -n 's/.*"device": *\([0-9]*\).*/\1/p' | awk '$1 > most { most = $1 } END { printf "%d", most / 1024 / 1024 / 1024 }'
+}
+keep=$(device keep) again=$(device again) && echo "kept $keep GiB, sent again $again GiB" >>out && [ "$keep" -ge 108 ] && [ "$again" -gt 0 ] && [ "$again" -lt 74 ] &&
+    "$piper" plan -m v3.json -s v3-again.json -t v3-train.json --device cuda --machine h100 >out 2>&1 && ! grep -q 'not fit' out
+result 'plan of DeepSeek-V3 on 2,048 ranks: with rows that are sent again it fits into 74.5 GiB'
+
 # ---- training
 mpi "$piper" 1 train one.h5 -o a >out 2>&1 && [ "$(wc -l <a/metrics.csv)" -eq 13 ] &&
     [ "$(sed -n 1p a/metrics.csv)" = step,loss,grad_norm,lr,tokens,step_seconds,tokens_per_second,eval_loss,aux_loss,dropped_tokens,mfu,expert_load ] &&
     grep -q 'allocations in steps: 0' a/log.txt
 result 'train: metrics, and no allocation in the steps'
+"$piper" plan a >out 2>&1 && "$piper" plan a/job.h5 >said 2>&1 && grep -q '^ranks' out && [ "$(grep '^rank' out)" = "$(grep '^rank' said)" ] &&
+    cp -r a again && mpi "$piper" 1 train again --steps 13 >out 2>&1 && [ "$(wc -l <again/metrics.csv)" -eq 14 ]
+result 'plan and train: a run directory stands for its job, and is trained further'
 [ "$(cut -d, -f8 a/metrics.csv | grep -c '[0-9]')" -eq 2 ] && [ -f a/checkpoints/step-000012.h5 ] && [ -f a/trace.0000.h5 ]
 result 'train: evaluation, checkpoint, trace'
 mpi "$piper" 2 train -m model.json -s pp2.json -t train.json --set train.steps=3 -o built >out 2>&1 && "$piper" plan built/job.h5 >out 2>&1 &&
@@ -242,6 +257,14 @@ experts ep4.json >out 2>&1 && experts bound.json >bounded 2>>out && ! grep -q '^
     bound=$(sed -n 's/^ranks 0-3 .* \([0-9.]* [KM]iB\) *[0-9.]* [KM]iB$/\1/p' bounded) && [ -n "$bound" ] && grep -q "^note: no \"expert_bound\" is set.* is [^,]*, $bound or " out &&
     ! experts one.json 2>&1 | grep -q 'expert_bound' && experts named.json >out 2>&1 && grep -q '^note: no "expert_bound"' out
 result 'plan: what a bound for the rows of experts would make of the memory'
+received() # DIRECTIVE: plans of rows with a bound, eight microbatches under way
+{
+    echo "[{\"op\":\"layout\",\"dp\":4,\"ep\":4,\"expert_bound\":2},{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":8},{\"op\":\"recompute\",\"filter\":{}}${1:+,$1}]" >received.json
+    "$piper" plan -m "$src/tests/jobs/dropless.json" -s received.json -t train.json --set train.batch_size=64 --set train.seq_len=1024 -n 4
+}
+received >out 2>&1 && note=$(sed -n 's/^note: rows that experts receive .* With \({.*}\) they are sent again, and it is \(.*\)$/\2/p' out) && [ -n "$note" ] &&
+    received "$(sed -n 's/^note: .* With \({.*}\) they are .*/\1/p' out)" >out 2>&1 && ! grep -q '^note: rows' out && grep -q "^ranks 0-3 .* $note  *[0-9.]* [KM]iB$" out
+result 'plan: what rows that are sent again would make of the memory, and do'
 on_ranks 0 4 train -m "$src/tests/jobs/dropless.json" -s ep4.json -t train.json --set train.batch_size=32 --set train.seq_len=256 --set train.steps=1 \
     --set train.eval_every=0 -o worst >out 2>&1 && grep -q 'note: memory: no "expert_bound" is set' worst/log.txt
 result 'train: the same in its log'

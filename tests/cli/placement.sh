@@ -48,6 +48,31 @@ refused llama '$[0]: recompute acts on chunks and microbatches: omit PASS from t
 refused llama '$[1]: this filter matches nothing; the model'"'"'s chunks are: chunk 0 (embed ..); microbatches 0 to 3, a backward is B, or BI and BW where an order splits it' \
     "$m4" '{"op":"recompute","filter":{"MB":4}}'
 
+refused qwen3_moe '$[0].received: found "twice", expected "keep" or "again"' '{"op":"recompute","filter":{},"received":"twice"}'
+refused qwen3_moe '$[0]: "received": "again": the filter matches no experts, which alone receive rows that can be sent again; add "EP":"*" to the filter' \
+    '{"op":"recompute","filter":{"EP":"-"},"received":"again"}'
+
+# ---- ends of the model that go in turn to all ranks; what of a layout a sentence is about
+f1b='{"op":"schedule","kind":"1f1b","microbatches":4}'
+refused llama '$[0].head: found "spred", expected "stage" or "spread"; did you mean "spread"?' '{"op":"layout","pp":2,"dp":1,"head":"spred"}'
+refused llama '$[0]: "head": "spread" has no effect without "pp" > 1' '{"op":"layout","pp":1,"dp":1,"head":"spread"}'
+refused llama '$[0]: "encoder": "spread" conflicts with "placement":"v"; it requires "standard": the other stages are one per rank' \
+    '{"op":"layout","pp":2,"dp":1,"placement":"v","encoder":"spread"}'
+refused llama '$[0]: "head": "spread" conflicts with tp=2 and cp=1: devices that share sequences have one place for all microbatches' \
+    '{"op":"layout","pp":2,"dp":1,"tp":2,"head":"spread"}'
+refused llama '$[0]: "zb-v" has several stages per rank, the layout in this list a "head" that is "spread": that takes a schedule with the placement "standard", such as 1f1b' \
+    '{"op":"schedule","kind":"zb-v","microbatches":4}' '{"op":"layout","pp":2,"dp":1,"placement":"v","head":"spread"}'
+refused llama 'the strategy has 5 pipeline stages, but the model has 4 layers: use at most 4 stages, or annotate the model'"'"'s regions with PP' \
+    '{"op":"layout","pp":5,"dp":1,"encoder":"spread","head":"spread"}' "$f1b"
+cp "$src/tests/zoo/model-head.json" head.json
+refused head '$[0]: pp=3 with the head spread needs 4 stages, the model is annotated with 3: annotate what is spread as a stage of its own' \
+    '{"op":"layout","pp":3,"dp":1,"head":"spread"}' "$f1b"
+cp train.json usual.json
+sed 's/"seq_len": 16/"seq_len": 24/' usual.json >train.json
+refused llama '$[0].tp: layers.0.attn.core has 4 heads, which do not split over 3 devices; use 2 or 4, or "cp" in place of it' '{"op":"layout","tp":3,"dp":1}'
+mv usual.json train.json
+refused qwen3_moe '$[0].ep: EP=0 PP=0 has 4 experts, which do not split evenly over 8 devices' '{"op":"layout","dp":8,"ep":8}'
+
 # kept DIRECTIVE...: bytes of activations that all microbatches of gpipe keep, in KiB
 kept()
 {

@@ -482,7 +482,7 @@ void random_job_init(struct random_job *j, uint64_t seed)
     notices_release(&notices);
     uint32_t stages = j->model.most_stages ? rng_below(&j->rng, j->model.most_stages + 1) : 0;
     if (st == ST_OK && stages)
-        st = ir_graph_cut_stages(&j->g, stages, "model.json", &e);
+        st = ir_graph_cut_stages(&j->g, stages, (struct ir_ends){ 0 }, "model.json", &e);
     if (st != ST_OK)
         process_fail(st, e.text);
     ir_chunks_build(&j->chunks, &j->g);

@@ -208,8 +208,8 @@ START_TEST(test_capacity_rows)
 }
 END_TEST
 
-/* With "received":"again" the rows that experts have received are alive for one backward at a time: of so many microbatches of four layers in
- * each, all but one are gone where most of them were, which is when the first backward begins. dropless.json: two choices of
+/* With "received":"again" the rows that experts have received are alive for two backwards at most: of so many microbatches of four layers in
+ * each, all but one are gone where most of them were, which is where the first backward of experts begins. dropless.json: two choices of
  * 32 features, float32; 16 sequences of 8 tokens. */
 START_TEST(test_received_again)
 {
