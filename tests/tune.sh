@@ -221,6 +221,21 @@ room 1.65GiB 10 ', expert_bound 1.5' 4
 room 80G 1 ', expert_bound 1.25' 1
 clean 'expert_bound: the loosest that fits'
 
+# Where recomputing does not make it fit, rows of experts are received again, and no longer where there is room.
+sed 's/"num_hidden_layers": 2/"num_hidden_layers": 4/; s/"num_experts": 16/"num_experts": 8/; s/"moe_intermediate_size": 512/"moe_intermediate_size": 256/' model.json >deep.json
+echo '{"batch_size": 64, "seq_len": 1024, "steps": 1, "dtype": "bfloat16"}' >deep-train.json
+echo '[{"op":"layout","pp":1,"ep":4,"expert_bound":2},{"op":"schedule","kind":"gpipe","microbatches":8},{"op":"recompute","filter":"?"}]' >start.json
+for memory in 1 1000; do # GiB, the first as much as rows that are kept need, less a tenth
+    "$piper" tune -m deep.json -t deep-train.json -s start.json -n 4 --machine h100 --memory 80G -o roomy >out 2>&1
+    kept=$(sed -n 's/^ *[0-9]* .* ms *\([0-9.]*\) GiB .*, recompute, expert_bound 2$/\1/p' out)
+    [ "$memory" = 1 ] && memory=$(awk -v n="${kept:-0}" 'BEGIN { print 0.9 * n }')
+    rm -rf fits
+    "$piper" tune -m deep.json -t deep-train.json -s start.json -n 4 --machine h100 --memory "${memory}GiB" -o fits >out 2>&1
+    grep -q '"received": "again"' fits/best-01.json && said=again || said=keep
+    [ "$said" = "$([ "$memory" = 1000 ] && echo keep || echo again)" ] || { echo "memory $memory GiB, $kept GiB are needed: $said"; cat out; } >>"$log"
+done
+clean 'received: again where it takes that to fit'
+
 # The two best, trained here.
 echo '{"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 128}' >model.json

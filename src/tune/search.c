@@ -131,12 +131,15 @@ static double to_beat(const struct tune_search *s)
     return s->n_order < s->best ? INFINITY : s->results.at[s->order[s->best - 1]].step;
 }
 
-/* One value of expert_bound, within the bound of memory: TUNE_COMPILED where it fits, TUNE_PLANNED, TUNE_REFUSED. */
-static enum tune_rule try(struct tune_search *s, uint32_t candidate, double expert_bound, struct tune_result *out)
+/* One value of expert_bound, within the bound of memory; again: with received rows sent again. TUNE_COMPILED where it fits, TUNE_PLANNED,
+ * TUNE_REFUSED. */
+static enum tune_rule try(struct tune_search *s, uint32_t candidate, double expert_bound, bool again,
+                          struct tune_result *out)
 {
     struct bound_shape shape = s->space->shapes.at[s->candidates.at[candidate].shape];
     struct err e = { 0 };
     shape.expert_bound = expert_bound;
+    shape.again = again;
     s->compiled++;
     const bool good = tune_evaluate(s, &shape, out, &e);
     if (s->progress)
@@ -155,20 +158,27 @@ static bool may_fit(struct tune_search *s, const struct bound_shape *shape, doub
     return fits(s, memory_of(s, &with, by_kind));
 }
 
-/* Compiles a candidate with the tightest expert_bound, and if that fits with the loosest that does. */
+/* Compiles a candidate with the tightest expert_bound, where that does not fit and it recomputes with received rows sent again, and if that fits with the
+ * loosest bound that does. */
 static enum tune_rule compile(struct tune_search *s, uint32_t candidate)
 {
     const struct bound_shape *shape = &s->space->shapes.at[s->candidates.at[candidate].shape];
     const uint32_t n = expert_bounds_of(s, shape);
+    const double tightest = expert_bound_of(s, shape, n - 1);
     struct tune_result r, looser;
-    const enum tune_rule rule = try(s, candidate, expert_bound_of(s, shape, n - 1), &r);
+    enum tune_rule rule = try(s, candidate, tightest, false, &r);
+    const bool again = rule == TUNE_PLANNED && shape->ep > 1 && shape->recompute && s->compiled < s->limit;
+    if (again) {
+        remember_least(s, &r.shape, r.need, r.by_kind);
+        rule = try(s, candidate, tightest, true, &r);
+    }
     if (rule == TUNE_REFUSED)
         return rule;
     if (rule == TUNE_PLANNED)
         remember_least(s, &r.shape, r.need, r.by_kind);
     for (uint32_t i = 0; rule == TUNE_COMPILED && i + 1 < n && s->compiled < s->limit; i++)
         if (may_fit(s, shape, expert_bound_of(s, shape, i)) &&
-            try(s, candidate, expert_bound_of(s, shape, i), &looser) == TUNE_COMPILED) {
+            try(s, candidate, expert_bound_of(s, shape, i), again, &looser) == TUNE_COMPILED) {
             r = looser;
             break;
         }

@@ -269,8 +269,12 @@ json_t *tune_strategy(const struct tune_start *start, const struct bound_shape *
         }
         json_array_append_new(list, one);
     }
-    if (s->recompute)
-        json_array_append_new(list, json_pack("{s:s, s:{}}", "op", "recompute", "filter"));
+    if (s->recompute) {
+        d = json_pack("{s:s, s:{}}", "op", "recompute", "filter");
+        if (s->again)
+            json_object_set_new(d, "received", json_string("again"));
+        json_array_append_new(list, d);
+    }
     return list;
 }
 
@@ -296,7 +300,10 @@ const char *tune_shape_text(const struct bound_shape *s, char text[TUNE_TEXT])
                           bound_kind_name(s->kind));
     if (!bound_kind_chunks(s->kind))
         n += (size_t)snprintf(text + n, TUNE_TEXT - n, " x%u", s->chunks);
-    n += (size_t)snprintf(text + n, TUNE_TEXT - n, " of %u%s", s->microbatches, s->recompute ? ", recompute" : "");
+    n += (size_t)snprintf(text + n, TUNE_TEXT - n, " of %u%s", s->microbatches,
+                          s->again       ? ", recompute, received again"
+                          : s->recompute ? ", recompute"
+                                         : "");
     if (s->expert_bound > 0)
         snprintf(text + n, TUNE_TEXT - n, ", expert_bound %g", s->expert_bound);
     return text;

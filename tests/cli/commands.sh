@@ -263,7 +263,7 @@ received() # DIRECTIVE: plans of rows with a bound, eight microbatches under way
     "$piper" plan -m "$src/tests/jobs/dropless.json" -s received.json -t train.json --set train.batch_size=64 --set train.seq_len=1024 -n 4
 }
 received >out 2>&1 && note=$(sed -n 's/^note: rows that experts receive .* With \({.*}\) they are sent again, and it is \(.*\)$/\2/p' out) && [ -n "$note" ] &&
-    received "$(sed -n 's/^note: .* With \({.*}\) they are .*/\1/p' out)" >out 2>&1 && ! grep -q '^note: rows' out && grep -q "^ranks 0-3 .* $note  *[0-9.]* [KM]iB$" out
+    advice=$(sed -n 's/^note: .* With \({.*}\) they are .*/\1/p' out) && received "$advice" >out 2>&1 && ! grep -q '^note: rows' out && grep -q "^ranks 0-3 .* $note  *[0-9.]* [KM]iB$" out
 result 'plan: what rows that are sent again would make of the memory, and do'
 on_ranks 0 4 train -m "$src/tests/jobs/dropless.json" -s ep4.json -t train.json --set train.batch_size=32 --set train.seq_len=256 --set train.steps=1 \
     --set train.eval_every=0 -o worst >out 2>&1 && grep -q 'note: memory: no "expert_bound" is set' worst/log.txt

@@ -76,6 +76,9 @@ static const struct job_row {
     { 2, IR_F32, OPT_ADAMW, OLMO2,
       "[{'op':'layout','tp':2,'dp':1},{'op':'schedule','kind':'gpipe','microbatches':2},{'op':'recompute','filter':{}}"
       "]" },
+    { 2, IR_F32, OPT_ADAMW, MOE(""),
+      "[{'op':'layout','pp':1,'dp':2,'ep':2},{'op':'schedule','kind':'gpipe','microbatches':2},"
+      "{'op':'recompute','filter':{},'received':'again'}]" },
     { 4, IR_F32, OPT_ADAMW, LLAMA, "[{'op':'layout','tp':2,'cp':2,'dp':1,'vocab':true}]" },
     { 4, IR_F32, OPT_SGD, OLMO2,
       "[{'op':'layout','pp':2,'tp':2,'dp':1},{'op':'schedule','kind':'zb-h1','microbatches':2}]" },
