@@ -66,7 +66,8 @@ static void name_of(const struct exec *x, const struct plan_instr *in, char *tex
         break;
     case PLAN_RUN: {
         const struct plan_program *program = &x->plan->programs[in->program];
-        int n = snprintf(text, size, "%s", ir_pass_name((enum ir_pass)program->pass));
+        const bool again = program->pass == IR_PASS_NONE && x->plan->kernels[program->first_kernel].again;
+        int n = snprintf(text, size, "%s", again ? "again" : ir_pass_name((enum ir_pass)program->pass));
         region(x, program, text + n, size - (size_t)n);
         break;
     }

@@ -14,6 +14,7 @@ head -c 2000 text >little
 sed 's/"capacity_factor": 1.25, //' moe.json >dropless.json
 layout 2 1 zb-h1 2 >zb2.json
 echo '[{"op":"recompute","filter":{}}]' >recompute.json
+echo '[{"op":"layout","dp":2,"ep":2},{"op":"split","filter":{},"num_microbatches":2},{"op":"recompute","filter":{},"received":"again"}]' >received.json
 echo '[{"op":"layout","cp":2,"exchange":"all-to-all"},{"op":"split","filter":{},"num_microbatches":2}]' >turned.json
 echo '[{"op":"layout","cp":2,"exchange":"ring","zero":1},{"op":"split","filter":{},"num_microbatches":2}]' >around.json
 # of these neighbours only the first two are a pair: "other" is of another product, "act" is read twice
@@ -39,6 +40,8 @@ build four llama pp2dp2 $settings
 build alone dropless one $settings
 # shellcheck disable=SC2086
 build experts dropless ep2 $settings
+# shellcheck disable=SC2086
+build sent dropless received $settings
 # shellcheck disable=SC2086
 build gpt gpt2 one $settings
 # shellcheck disable=SC2086
@@ -153,6 +156,7 @@ fake=2
 same 'two ranks, messages through host memory' 2 two
 fake=3
 same 'experts on two ranks, other order' 2 experts
+same 'rows of experts that are sent again' 2 sent
 same 'four ranks' 4 four
 same 'two stages, each with products of its own' 2 stages
 # shellcheck disable=SC2016 # of awk
