@@ -38,7 +38,10 @@ enum comm_op {
     COMM_ALL_TO_ALL,     /* block i of src[count*size] to member i, block i of dst from member i */
     COMM_ALL_TO_ALL_V, /* as that, with rows of `row` elements: send_rows[i], recv_rows[i], packed without gaps. The counts
                             are read when the call starts */
-    COMM_SHIFT,        /* src[count] to the next member, dst[count] from the one before, at once */
+    COMM_ROWS, /* rows of round `round` of comm/rows.h: counts send_rows of all members, max_rows a round, row_counts from one member
+                            to another. src is all that this member sends, dst what it receives in the round; with `back` src is
+                            what it has received in the round, and dst all that it sends, of which the round's rows are written */
+    COMM_SHIFT, /* src[count] to the next member, dst[count] from the one before, at once */
     COMM_OP_COUNT
 };
 enum comm_type {
@@ -121,7 +124,9 @@ struct comm_call {
     const int32_t *send_rows,
         *recv_rows; /* ALL_TO_ALL_V: row_counts for each member, which are added up; host memory */
     uint32_t row_counts;
-    uint64_t max_rows;     /* ALL_TO_ALL_V: rows that dst has room for; more: setup.overflow */
+    uint64_t max_rows; /* ALL_TO_ALL_V: rows that dst has room for; more: setup.overflow */
+    uint32_t round;    /* ROWS */
+    bool back;
     const uint32_t *waits; /* events, borrowed until the call is done */
     uint32_t n_waits;
     bool

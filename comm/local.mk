@@ -14,7 +14,8 @@ libpiper_comm_la_SOURCES = \
 	comm/mpi_progress.c \
 	comm/mpi_rounds.c \
 	comm/mpi_sum.c \
-	comm/null.c
+	comm/null.c \
+	comm/rows.h
 # In the module.
 NCCL_SOURCES = comm/nccl.c comm/nccl_open.c comm/nccl_private.h comm/nccl_watch.c
 

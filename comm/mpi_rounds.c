@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "comm/mpi_private.h"
+#include "comm/rows.h"
 
 struct comm__limits comm__limits = {
     .scratch = COMM_SCRATCH,
@@ -161,6 +162,18 @@ static void fill_rows(const struct comm *c, struct comm__stream *s, const struct
         c->overflow(c->overflow_self, call->event, in);
 }
 
+static void fill_round(struct comm__stream *s, const struct comm_call *call, uint32_t members, uint32_t me)
+{
+    const struct comm_rounds r = { call->send_rows, members, call->row_counts, call->max_rows };
+    const uint64_t row = call->row * comm_type_size(call->type);
+    for (uint32_t i = 0; i < members; i++) {
+        const struct comm_rows out = comm_rows_of_round(&r, call->round, me, i),
+                               in = comm_rows_of_round(&r, call->round, i, me);
+        s->send[i] = call->back ? part(call->src, in.received, in.n, row) : part(call->src, out.sent, out.n, row);
+        s->recv[i] = call->back ? part(call->dst, out.sent, out.n, row) : part(call->dst, in.received, in.n, row);
+    }
+}
+
 static struct comm__part slice(struct comm__part p, uint64_t round, uint64_t most, bool *any)
 {
     uint64_t lo = min_u64(round * most, p.bytes);
@@ -175,6 +188,8 @@ static bool fill_transfer(struct comm *c, struct comm__stream *s, const struct c
     bool any = s->round == 0;
     if (call->op == COMM_ALL_TO_ALL_V)
         fill_rows(c, s, call, members, size);
+    if (call->op == COMM_ROWS)
+        fill_round(s, call, members, me);
     for (uint32_t i = 0; i < members; i++) {
         if (call->op == COMM_ALL_GATHER) {
             s->send[i] = part(call->src, 0, call->count, size);

@@ -3,6 +3,7 @@
  * flight together fit onto the device from the compiler (sched/fit.c), what waits for what from the executor's events. */
 #include "base/mem.h"
 #include "comm/nccl_private.h"
+#include "comm/rows.h"
 
 static ncclDataType_t type_of(enum comm_type type)
 {
@@ -170,6 +171,33 @@ static ncclResult_t all_to_all_v(const struct comm *c, const struct comm__nccl *
     return r == ncclSuccess ? end : r;
 }
 
+static ncclResult_t rows_of_round(const struct comm *c, const struct comm__nccl *m, const struct comm_call *call)
+{
+    const struct comm_rounds rounds = { call->send_rows, m->group.count, call->row_counts, call->max_rows };
+    const uint64_t size = call->row * comm_type_size(call->type);
+    void *stream = c->streams[call->stream];
+    unsigned char *dst = call->dst;
+    ncclResult_t r = ncclGroupStart();
+    for (uint32_t i = 0; i < m->group.count && r == ncclSuccess; i++) {
+        const struct comm_rows out = comm_rows_of_round(&rounds, call->round, m->me, i),
+                               in = comm_rows_of_round(&rounds, call->round, i, m->me);
+        const uint64_t from = call->back ? in.received : out.sent, leave = call->back ? in.n : out.n;
+        const uint64_t to = call->back ? out.sent : in.received, come = call->back ? out.n : in.n;
+        if (i == m->me)
+            continue;
+        if (leave)
+            r = send(m, call, at(call->src, from * size), leave * call->row, i, stream);
+        if (come && (r == ncclSuccess || r == ncclInProgress))
+            r = receive(m, call, dst + to * size, come * call->row, i, stream);
+        r = r == ncclInProgress ? ncclSuccess : r;
+    }
+    ncclResult_t end = ncclGroupEnd();
+    const struct comm_rows own = comm_rows_of_round(&rounds, call->round, m->me, m->me);
+    copy(c, call, at(call->src, (call->back ? own.received : own.sent) * size),
+         dst + (call->back ? own.sent : own.received) * size, own.n * call->row);
+    return r == ncclSuccess ? end : r;
+}
+
 /* To one member and from another, at once. */
 static ncclResult_t between(const struct comm__nccl *m, const struct comm_call *call, uint32_t to, uint32_t from,
                             void *stream)
@@ -213,6 +241,8 @@ static ncclResult_t run(const struct comm *c, const struct comm__nccl *m, const 
         return all_to_all(c, m, call);
     case COMM_ALL_TO_ALL_V:
         return all_to_all_v(c, m, call);
+    case COMM_ROWS:
+        return rows_of_round(c, m, call);
     case COMM_SHIFT:
         return between(m, call, (m->me + 1) % m->group.count, (m->me + m->group.count - 1) % m->group.count, stream);
     default:
@@ -233,6 +263,7 @@ static const char *name_of(enum comm_op op)
         [COMM_ALL_GATHER] = "all-gather",
         [COMM_ALL_TO_ALL] = "all-to-all",
         [COMM_ALL_TO_ALL_V] = "all-to-all",
+        [COMM_ROWS] = "all-to-all",
         [COMM_SHIFT] = "shift",
     };
     return names[op];

@@ -20,6 +20,9 @@ static const char *const op_names[PLAN_OP_COUNT] = {
     [PLAN_SUMSQ] = "SUMSQ",
     [PLAN_SCALARS] = "SCALARS",
     [PLAN_UPDATE] = "UPDATE",
+    [PLAN_ROUNDS] = "ROUNDS",
+    [PLAN_TO_EXPERTS] = "TO_EXPERTS",
+    [PLAN_FROM_EXPERTS] = "FROM_EXPERTS",
 };
 
 const char *plan_op_name(enum plan_op op)
@@ -144,11 +147,18 @@ uint32_t plan_group_at(const struct plan *p, uint32_t group, uint32_t device, ui
 
 bool plan_moves_tensor(const struct plan *p, const struct plan_instr *in)
 {
-    if (in->op == PLAN_LOAD || in->op == PLAN_RUN || in->op == PLAN_ADD || !in->n_bases)
+    if (in->op == PLAN_LOAD || in->op == PLAN_RUN || in->op == PLAN_ADD || in->op == PLAN_ROUNDS || !in->n_bases)
         return false;
     const struct plan_base *b = &p->bases[in->first_base];
     const uint32_t role = b->arena == ARENA_WORK ? p->buffers[b->buffer].role : SLOT_PARAM;
     return role != SLOT_PARAM && role != SLOT_GRAD;
+}
+
+uint64_t plan_zeroed_bytes(const struct plan *p, const struct plan_base *b)
+{
+    const bool there = b->arena != ARENA_WORK || b->buffer < p->h->count[PLAN_S_BUFFERS];
+    const uint32_t bucket = !there ? PLAN_NONE : b->arena == ARENA_WORK ? p->buffers[b->buffer].what : b->buffer;
+    return bucket < p->h->count[PLAN_S_BUCKETS] ? p->buckets[bucket].elements * sizeof(float) : 0;
 }
 
 struct ir_share plan_kernel_share(const struct plan *p, const struct ir_graph *g, const struct plan_kernel *k)

@@ -20,7 +20,7 @@
 #include "ir/optimizer.h"
 #include "ir/scalar.h"
 
-enum { PLAN_MAGIC = 0x50495031, PLAN_VERSION = 4, PLAN_NONE = UINT32_MAX, PLAN_COMPUTE_STREAM = 0 };
+enum { PLAN_MAGIC = 0x50495031, PLAN_VERSION = 5, PLAN_NONE = UINT32_MAX, PLAN_COMPUTE_STREAM = 0 };
 
 /* ---- tables that concern devices ---- */
 
@@ -274,6 +274,16 @@ enum plan_op {
     PLAN_SCALARS, /* all-reduce of the step's scalars and loads (float64, in place) over the channel, all ranks; grad_scale is
                             known after it; no bases */
     PLAN_UPDATE, /* the bucket's rule: reads its gradients, writes parameters and moments; no bases */
+    /* Experts whose rows may be more than there is room for: a member of the channel's group has room for so many rows as the buffers of
+     * TO_EXPERTS and FROM_EXPERTS hold where the experts are. Of the rows that come to it, member after member, round r takes the r-th
+     * so many; there are as many rounds as the member that gets most rows needs. Base 0 of ROUNDS and base 2 of the exchanges: the counts
+     * of all members, int32, each in the order in which it sends; all members have the same, so they agree. */
+    PLAN_ROUNDS, /* the next `count` instructions (plan_is_extra()) run once for each round but round 0, the last first, or never. Base 1:
+                            what of the counts comes to this member in the round that follows, so in round 0 at the end. Bases from 2 on:
+                            gradients that the repeated ones are the first to add to; they are zeroed, also where nothing is repeated */
+    PLAN_TO_EXPERTS, /* rows of count elements of base 0, which holds all that this member sends, to those of this round in base 1; of
+                            round 0 where it is not repeated */
+    PLAN_FROM_EXPERTS, /* and back: rows of this round in base 0 to their places in base 1 */
     PLAN_OP_COUNT
 };
 const char *plan_op_name(enum plan_op op);
@@ -289,22 +299,30 @@ struct plan_instr {
     union {
         uint32_t what; /* whichever of these: see enum plan_op */
         uint32_t
-            tensor; /* of the graph: LOAD, SEND, RECV, EXCHANGE, ALL_TO_ALL, ALL_TO_ALL_V; SHIFT, REDUCE_SCATTER and
+            tensor; /* of the graph: LOAD, SEND, RECV, EXCHANGE, ALL_TO_ALL, ALL_TO_ALL_V, ROUNDS, TO_EXPERTS, FROM_EXPERTS; SHIFT, REDUCE_SCATTER and
                        ALL_GATHER of one */
         uint32_t program; /* RUN */
         uint32_t bucket;  /* the others; SCALARS: 0 */
     };
     uint32_t node; /* of the global DAG: the same number on both ends and on all members */
-    uint32_t tag;  /* SEND, RECV, EXCHANGE: numbered per pair of classes */
+    uint32_t
+        tag; /* SEND, RECV, EXCHANGE: numbered per pair of classes; RUN, TO_EXPERTS, FROM_EXPERTS: 1: ROUNDS repeats it */
     uint32_t first_wait, first_base;
     uint32_t channel;          /* index of plan_channel, collectives only */
     uint32_t my_set, peer_set; /* LOAD (my_set: replica = my index in it), SEND, RECV, EXCHANGE */
     float seconds;             /* predicted time, alone; RUN: 0, its program has it; 0: no prediction */
     uint64_t count;            /* communicated elements */
 };
-/* Predicted seconds of an instruction alone; a program in pieces has in each an equal part. */
+/* Does a ROUNDS before it repeat the instruction, for rounds beyond the first? */
+static inline bool plan_is_extra(const struct plan_instr *in)
+{
+    return in->tag && (in->op == PLAN_RUN || in->op == PLAN_TO_EXPERTS || in->op == PLAN_FROM_EXPERTS);
+}
+/* Predicted seconds of an instruction alone; a program in pieces has in each an equal part. What only further rounds need has none. */
 static inline double plan_seconds(const struct plan_program *programs, const struct plan_instr *in)
 {
+    if (plan_is_extra(in))
+        return 0;
     const struct plan_program *g = in->op == PLAN_RUN ? &programs[in->program] : NULL;
     return g ? (double)g->seconds / (g->phases + 1) : (double)in->seconds;
 }
@@ -455,6 +473,8 @@ uint32_t plan_told(const struct plan_kernel *k);
 uint64_t plan_expert_rows(const struct plan *p, const struct ir_graph *g, uint32_t tensor);
 /* The kernel of a program in pieces that is a ring; PLAN_NONE: its pieces are others. */
 uint32_t plan_ring(const struct plan *p, const struct plan_program *program);
+/* Bytes of a base of ROUNDS that is zeroed: the whole bucket of which it is. */
+uint64_t plan_zeroed_bytes(const struct plan *p, const struct plan_base *b);
 /* List by name; PLAN_NONE: the plan has no such list. */
 uint32_t plan_find_list(const struct plan *p, const char *name);
 

@@ -335,6 +335,7 @@ struct walk {
     const struct plan *p;
     const uint32_t *group_size;
     uint32_t list, n_tensors;
+    uint32_t rounds_end; /* the instruction of the list behind what the last ROUNDS repeats */
     uint64_t wait, base;
     struct err *e;
 };
@@ -356,6 +357,9 @@ static const struct shape {
     [PLAN_ALL_TO_ALL] = { .bases = 2, .channel = true, .typed = true, .scale = 3 },
     [PLAN_ALL_TO_ALL_V] = { .bases = 4, .channel = true, .typed = true }, /* at least a row; how many, the counts say */
     [PLAN_SHIFT] = { .bases = 2, .channel = true, .typed = true },
+    [PLAN_ROUNDS] = { .bases = 2, .channel = true }, /* at least */
+    [PLAN_TO_EXPERTS] = { .bases = 3, .channel = true, .typed = true },
+    [PLAN_FROM_EXPERTS] = { .bases = 3, .channel = true, .typed = true },
     [PLAN_SCALARS] = { .channel = true },
 };
 
@@ -417,6 +421,8 @@ static enum status check_bases(struct walk *w, uint32_t i)
     const struct plan_instr *in = &p->instrs[i];
     const struct shape *shape = &shapes[in->op];
     uint32_t want = in->op == PLAN_RUN ? p->programs[in->program].n_slots : shape->bases;
+    if (in->op == PLAN_ROUNDS && in->n_bases > want)
+        want = in->n_bases;
     NEED(in->n_bases == want, w->e, "instruction %u: %s with %u bases, expected %u", i, plan_op_name(in->op),
          in->n_bases, want);
     NEED(in->first_base == w->base && want <= p->h->count[PLAN_S_BASES] - w->base, w->e,
@@ -425,9 +431,10 @@ static enum status check_bases(struct walk *w, uint32_t i)
     uint32_t size = shape->channel ? w->group_size[p->channels[in->channel].group] : 1;
     uint64_t unit = shape->typed ? in->count * ir_dtype_size(in->type, p->h->compute) : 0;
     for (uint32_t k = 0; k < want; k++) {
-        uint64_t bytes = in->op == PLAN_RUN ? p->slots[p->programs[in->program].first_slot + k].bytes
-                         : k >= 2           ? sizeof(int32_t) /* counts */
-                                            : unit * (shape->scale >> k & 1 ? size : 1);
+        uint64_t bytes = in->op == PLAN_RUN                ? p->slots[p->programs[in->program].first_slot + k].bytes
+                         : in->op == PLAN_ROUNDS && k >= 2 ? plan_zeroed_bytes(p, &p->bases[in->first_base + k])
+                         : in->op == PLAN_ROUNDS || k >= 2 ? sizeof(int32_t) /* counts */
+                                                           : unit * (shape->scale >> k & 1 ? size : 1);
         TRY(check_base(w, i, k, bytes));
     }
     return ST_OK;
@@ -456,7 +463,8 @@ static enum status check_fields(struct walk *w, uint32_t i)
     NEED(in->count <= huge && in->type <= IR_BYTE, w->e, "instruction %u: %" PRIu64 " elements of type %u", i,
          in->count, in->type);
     NEED(in->seconds >= 0 && in->seconds < 1e9f, w->e, "instruction %u: the predicted time is not a duration", i);
-    NEED(in->op != PLAN_ALL_TO_ALL_V || in->count > 0, w->e, "instruction %u: rows of no elements", i);
+    const bool rows = in->op == PLAN_ALL_TO_ALL_V || in->op == PLAN_TO_EXPERTS || in->op == PLAN_FROM_EXPERTS;
+    NEED(!rows || in->count > 0, w->e, "instruction %u: rows of no elements", i);
     NEED(!shape->typed || (in->type >= IR_F32 && in->type <= IR_F64), w->e,
          "instruction %u: communicates elements of type %u, expected float32, bfloat16, int32 or float64", i, in->type);
     return ST_OK;
@@ -468,14 +476,32 @@ static enum status check_unused(struct walk *w, uint32_t i)
     const struct plan_instr *in = &w->p->instrs[i];
     const struct shape *shape = &shapes[in->op];
     const bool piece = in->op == PLAN_RUN && in->count <= w->p->programs[in->program].phases;
-    const bool counts = shape->typed || in->op == PLAN_LOAD || piece, typed = shape->typed || in->op == PLAN_SCALARS;
+    const bool counts = shape->typed || in->op == PLAN_LOAD || in->op == PLAN_ROUNDS || piece,
+               typed = shape->typed || in->op == PLAN_SCALARS;
     NEED((shape->channel || in->channel == PLAN_NONE) && (shape->sets || in->my_set == PLAN_NONE) &&
-             (shape->peer || (in->peer_set == PLAN_NONE && in->tag == 0)),
+             (shape->peer || (in->peer_set == PLAN_NONE && in->tag <= plan_is_extra(in))),
          w->e, "instruction %u: %s with communicator %u, sets %u and %u, tag %u", i, plan_op_name(in->op), in->channel,
          in->my_set, in->peer_set, in->tag);
     NEED((counts || in->count == 0) && (typed || in->type == IR_F32) && (in->op != PLAN_SCALARS || in->what == 0), w->e,
          "instruction %u: %s of %u, %" PRIu64 " elements of type %u", i, plan_op_name(in->op), in->what, in->count,
          in->type);
+    return ST_OK;
+}
+
+/* What a ROUNDS repeats stands behind it, and says so. */
+static enum status check_extra(struct walk *w, uint32_t k)
+{
+    const struct plan_list *l = &w->p->lists[w->list];
+    const uint32_t i = l->first_instr + k;
+    const struct plan_instr *in = &w->p->instrs[i];
+    NEED(plan_is_extra(in) == (k < w->rounds_end), w->e, "instruction %u: %s with tag %u, but %s repeats it", i,
+         plan_op_name(in->op), in->tag, k < w->rounds_end ? "a ROUNDS" : "no ROUNDS");
+    if (in->op != PLAN_ROUNDS)
+        return ST_OK;
+    NEED(in->count > 0 && in->count < l->n_instr - k, w->e,
+         "instruction %u: ROUNDS repeats the next %" PRIu64 " instructions, %u follow", i, in->count,
+         l->n_instr - k - 1);
+    w->rounds_end = k + 1 + (uint32_t)in->count;
     return ST_OK;
 }
 
@@ -496,6 +522,7 @@ static enum status check_list(struct walk *w)
                  "instruction %u: waits for %u, which is not an earlier one of its list", i,
                  p->waits[in->first_wait + x]);
         TRY(check_bases(w, i));
+        TRY(check_extra(w, k));
     }
     return ST_OK;
 }
@@ -525,6 +552,7 @@ static enum status check_lists(const struct plan *p, const uint32_t *group_size,
              l->replicas);
         next += l->n_instr;
         w.list = i;
+        w.rounds_end = 0;
         TRY(check_list(&w));
     }
     NEED(next == count[PLAN_S_INSTRS] && w.wait == count[PLAN_S_WAITS] && w.base == count[PLAN_S_BASES], e,

@@ -8,6 +8,7 @@ enum scalar {
     SCALAR_LOSS,
     SCALAR_AUX,
     SCALAR_DROPPED,
+    SCALAR_ROUNDS, /* further rounds of experts, of the first member of each group */
     SCALAR_NORM2,
     SCALAR_NONFINITE,
     SCALAR_STOP, /* ranks that were asked to stop before this step, and to write a checkpoint: so all learn it at once */

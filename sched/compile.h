@@ -177,6 +177,10 @@ static inline uint32_t expert_parts(const struct sched *s, uint32_t chunk)
 }
 /* Rows planned for in a sub-chunk of sharded experts, as a multiple of those that a device sends: row_factor, or less with an expert_bound. */
 struct ratio expert_row_factor(const struct sched *s, uint32_t chunk);
+/* May more rows come than that, which go in more rounds through the same buffers? */
+bool expert_rounds(const struct sched *s, uint32_t chunk);
+/* The keys "expert_bound", num 0: none, and "overflow" of shard and layout. */
+enum status expert_bound_parse(const struct js *js, struct ratio *bound, bool *rounds, struct err *e);
 static inline const uint32_t *devices_of(const struct sched *s, uint32_t set)
 {
     return s->sets.pool.at + s->sets.at[set].first;

@@ -59,6 +59,7 @@ struct directive {
     bool receives;                          /* recompute: rows of experts are received again */
     bool keep_whole;                        /* shard, regions: what is gathered stays until its last reader */
     struct ratio expert_bound;              /* shard: rows planned for, in balanced sizes; num 0: the worst case */
+    bool rounds; /* shard: what is beyond the bound goes in more rounds; else it stops the run */
 };
 
 #endif

@@ -79,7 +79,7 @@ static bool reads_bucket(const struct sched *s, const struct ir_node *n, uint32_
     const struct ir_sub *sub = &s->chunks.subs.at[n->what];
     if (n->pass == IR_PASS_BW)
         return false;
-    if (n->pass == IR_PASS_F || side_recomputes(s, sub, n->mb))
+    if (n->pass == IR_PASS_F || side_recomputes(s, sub, n->mb) || expert_rounds(s, sub->chunk))
         return uses_bucket(s, sub, bucket);
     for (uint32_t i = 0; i < sub->n_ops; i++) {
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];

@@ -52,6 +52,7 @@ struct sched_output {
     uint32_t *class_of;    /* [ranks] */
     uint64_t nodes;        /* of the training DAG */
     uint64_t instructions; /* of the list "train", over all ranks */
+    bool rounds;           /* rows of experts that are more than was planned for go in further rounds */
     double compile_seconds, verify_seconds;
 };
 

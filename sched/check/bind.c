@@ -453,10 +453,12 @@ enum status check_bind_list(struct check *c, const struct check_list *l)
             uint32_t op = in[k].op;
             if (op == PLAN_LOAD || op == PLAN_SEND || op == PLAN_RECV || op == PLAN_EXCHANGE)
                 TRY(check_transfer(c, at, &in[k]));
-            if (check_is_collective(op) && c->classes[i].p->channels[in[k].channel].stream != in[k].stream)
+            if ((check_is_collective(op) || op == PLAN_ROUNDS) &&
+                c->classes[i].p->channels[in[k].channel].stream != in[k].stream)
                 return check_wrong(c, RULE_CHANNEL, at, "is on stream %u, its communicator on stream %u", in[k].stream,
                                    c->classes[i].p->channels[in[k].channel].stream);
-            if ((op == PLAN_RUN || op == PLAN_SUMSQ || op == PLAN_UPDATE) && in[k].stream != PLAN_COMPUTE_STREAM)
+            if ((op == PLAN_RUN || op == PLAN_SUMSQ || op == PLAN_UPDATE || op == PLAN_ROUNDS) &&
+                in[k].stream != PLAN_COMPUTE_STREAM)
                 return check_wrong(c, RULE_CHANNEL, at, "computes on stream %u", in[k].stream);
             TRY(check_scratch(c, at, &in[k]));
         }

@@ -8,8 +8,8 @@ static const char *const rule_names[RULES] = {
     [RULE_HOLDERS] = "holders",   [RULE_PROGRAM] = "program", [RULE_MATCH] = "match",     [RULE_TAG] = "tag",
     [RULE_DEADLOCK] = "deadlock", [RULE_ORDER] = "order",     [RULE_RACE] = "race",       [RULE_VALUE] = "value",
     [RULE_FIRST] = "first",       [RULE_REDUCE] = "reduce",   [RULE_GATHER] = "gather",   [RULE_UPDATE] = "update",
-    [RULE_SCALARS] = "scalars",   [RULE_COVER] = "cover",     [RULE_REPLICA] = "replica", [RULE_GRADIENT] = "gradient",
-    [RULE_LAYOUT] = "layout",     [RULE_ALIGN] = "alignment", [RULE_SCRATCH] = "scratch",
+    [RULE_SCALARS] = "scalars",   [RULE_ROUNDS] = "rounds",   [RULE_COVER] = "cover",     [RULE_REPLICA] = "replica",
+    [RULE_GRADIENT] = "gradient", [RULE_LAYOUT] = "layout",   [RULE_ALIGN] = "alignment", [RULE_SCRATCH] = "scratch",
 };
 
 const char *check_rule_name(enum check_rule rule)
@@ -125,7 +125,8 @@ static enum status check_one_list(struct check *c, uint32_t number)
     struct check_list l = { 0 };
     enum status st = find_list(c, number, &l);
     static enum status (*const proofs[])(struct check *, const struct check_list *) = {
-        check_run, check_order, check_bases, check_memory, check_values, check_replicas, check_steps, check_cover,
+        check_run,    check_order,    check_bases, check_rounds, check_memory,
+        check_values, check_replicas, check_steps, check_cover,
     };
     if (st == ST_OK)
         st = check_bind_list(c, &l);

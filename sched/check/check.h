@@ -121,6 +121,7 @@ enum check_rule {
     RULE_GATHER,   /* sharded parameters are whole where they are used */
     RULE_UPDATE,   /* one norm share and one update of each bucket, after its reduction */
     RULE_SCALARS,  /* one reduction of the scalars, after all that add to them */
+    RULE_ROUNDS,   /* further rounds of experts: the same number on all members, right however many they are */
     RULE_COVER,    /* every operator runs once per pass and microbatch */
     RULES
 };
@@ -159,7 +160,8 @@ static inline uint32_t check_n_instrs(const struct check *c, const struct check_
 static inline bool check_is_collective(uint32_t op)
 {
     return op == PLAN_ALL_REDUCE || op == PLAN_REDUCE_SCATTER || op == PLAN_ALL_GATHER || op == PLAN_ALL_TO_ALL ||
-           op == PLAN_ALL_TO_ALL_V || op == PLAN_SHIFT || op == PLAN_SCALARS;
+           op == PLAN_ALL_TO_ALL_V || op == PLAN_SHIFT || op == PLAN_SCALARS || op == PLAN_TO_EXPERTS ||
+           op == PLAN_FROM_EXPERTS;
 }
 
 static inline bool check_is_comm(uint32_t op)
@@ -227,6 +229,7 @@ enum status check_scratch(const struct check *c, struct check_place at, const st
 enum status check_match(struct check *c, struct check_list *l);          /* match.c */
 enum status check_run(struct check *c, const struct check_list *l);      /* run.c */
 enum status check_order(struct check *c, const struct check_list *l);    /* run.c */
+enum status check_rounds(struct check *c, const struct check_list *l);   /* rounds.c */
 enum status check_memory(struct check *c, const struct check_list *l);   /* memory.c */
 enum status check_values(struct check *c, const struct check_list *l);   /* values.c */
 enum status check_replicas(struct check *c, const struct check_list *l); /* replicas.c */

@@ -68,7 +68,7 @@ static enum status count_runs(struct cover *cover, uint32_t cls)
     const struct plan *p = cover->c->classes[cls].p;
     const struct plan_instr *in = check_instrs(cover->c, cover->l, cls);
     for (uint32_t i = 0; i < check_n_instrs(cover->c, cover->l, cls); i++) {
-        if (in[i].op != PLAN_RUN || in[i].count || /* a later piece: values.c */
+        if (in[i].op != PLAN_RUN || plan_is_extra(&in[i]) || in[i].count || /* a later piece: values.c */
             p->programs[in[i].program].pass == IR_PASS_NONE)
             continue; /* sums of gradients may run for several tensors' parts */
         uint8_t *n = &cover->runs[cls][(size_t)in[i].program * cover->microbatches + in[i].mb];

@@ -37,6 +37,7 @@ struct sweep {
     uint32_t cls, n, streams;
     uint32_t *clock;    /* [n][streams] */
     uint32_t *position; /* in its stream, from 1 */
+    uint32_t *rounds;   /* the ROUNDS that repeats it, plus one, and of that its own number plus one; 0: none */
     struct check_spans maps[MAPS];
     struct {
         VEC(struct reader);
@@ -177,6 +178,26 @@ static void touch_rows(struct sweep *s, const struct plan_instr *in)
     }
 }
 
+/* Counts, gradients that are zero from then on, and the number of rounds. */
+static void touch_rounds(struct sweep *s, const struct plan_instr *in)
+{
+    const struct plan_base *b = &s->p->bases[in->first_base];
+    for (uint32_t k = 0; k < 2; k++)
+        touch_base(s, &b[k], k ? MODE_WRITE : MODE_READ, s->p->buffers[b[k].buffer].bytes);
+    for (uint32_t k = 2; k < in->n_bases; k++) {
+        const uint64_t bytes = plan_zeroed_bytes(s->p, &b[k]);
+        const struct plan_bucket *u = &s->p->buckets[check_bucket_of(s->p, &b[k], SLOT_GRAD)];
+        touch_base(s, &b[k], MODE_WRITE, bytes);
+        if (b[k].arena == ARENA_WORK)
+            touch(s, MAP_FILLED_WORK, MODE_FIRST, b[k].buffer, b[k].offset, bytes);
+        for (uint32_t i = u->first_piece; i < u->first_piece + u->n_pieces && b[k].arena != ARENA_WORK; i++)
+            touch(s, MAP_FILLED, MODE_FIRST, b[k].buffer, b[k].offset + s->p->pieces[i].offset * 4,
+                  s->p->pieces[i].count * 4);
+    }
+    if (in->pass == IR_PASS_F)
+        touch(s, ARENA_SCALARS, MODE_READ | MODE_WRITE, PLAN_NONE, 0, 1);
+}
+
 /* Reduced gradients of a microbatch into the bucket. */
 static void touch_add(struct sweep *s, const struct plan_instr *in)
 {
@@ -227,7 +248,12 @@ static void touches(struct sweep *s, uint32_t i)
         touch_collective(s, in);
         break;
     case PLAN_ALL_TO_ALL_V:
+    case PLAN_TO_EXPERTS:
+    case PLAN_FROM_EXPERTS:
         touch_rows(s, in);
+        break;
+    case PLAN_ROUNDS:
+        touch_rounds(s, in);
         break;
     case PLAN_ADD:
         touch_add(s, in);
@@ -319,6 +345,62 @@ static enum status wrong_value(const struct sweep *s, uint32_t i, const struct a
                        byte, a->buffer, text, span->buffer);
 }
 
+/* ---- rounds ---- */
+
+static void find_rounds(struct sweep *s)
+{
+    s->rounds = mem_alloc(sizeof *s->rounds * ((size_t)s->n + 1));
+    for (uint32_t i = 0; i < s->n; i++)
+        for (uint64_t k = 0; s->in[i].op == PLAN_ROUNDS && k <= s->in[i].count; k++)
+            s->rounds[i + k] = i + 1;
+}
+
+/* Sums of gradients go on in every round. */
+static bool is_sum(const struct sweep *s, const struct access *a)
+{
+    return a->map == ARENA_GRADS || (a->map == ARENA_WORK && s->p->buffers[a->buffer].role == SLOT_GRAD);
+}
+
+/* Does i read, in a round, what the round must have made? Not so: what a device sends of all rounds, counts of all, parameters. */
+static bool is_of_round(const struct sweep *s, uint32_t i, const struct access *a)
+{
+    const struct plan_instr *in = &s->in[i];
+    const uint32_t role = a->map == ARENA_WORK ? s->p->buffers[a->buffer].role : SLOT_PARAM;
+    return role != SLOT_PARAM && role != SLOT_GRAD &&
+           (in->op == PLAN_RUN || (in->op == PLAN_FROM_EXPERTS && a->buffer == s->p->bases[in->first_base].buffer));
+}
+
+/* What is read is there, however many rounds there are; in a round, of that round. The ROUNDS itself writes in any case. */
+static enum status read_of_round(const struct sweep *s, uint32_t i, const struct access *a, uint32_t writer)
+{
+    const uint32_t here = plan_is_extra(&s->in[i]) ? s->rounds[i] : 0;
+    const uint32_t there = writer == PLAN_NONE ? 0 : s->rounds[writer];
+    if (is_sum(s, a) || a->map == ARENA_SCALARS)
+        return ST_OK;
+    if (there != here && there && plan_is_extra(&s->in[writer]))
+        return check_wrong(s->c, RULE_ROUNDS, (struct check_place){ s->cls, s->l, i },
+                           "reads buffer %u, which only further rounds have written last", a->buffer);
+    if (here && there != here && is_of_round(s, i, a))
+        return check_wrong(s->c, RULE_ROUNDS, (struct check_place){ s->cls, s->l, i },
+                           "reads buffer %u, which the round has not written", a->buffer);
+    return ST_OK;
+}
+
+/* A round must not overwrite what the next one reads. */
+static enum status write_of_round(const struct sweep *s, uint32_t i, const struct access *a,
+                                  const struct check_span *span)
+{
+    const uint32_t here = s->rounds[i];
+    const bool inside = span->writer != PLAN_NONE && s->rounds[span->writer] == here;
+    if (!plan_is_extra(&s->in[i]) || is_sum(s, a) || inside)
+        return ST_OK;
+    for (uint32_t r = span->readers; r != PLAN_NONE; r = s->readers.at[r].next)
+        if (s->rounds[s->readers.at[r].instr] == here)
+            return check_wrong(s->c, RULE_ROUNDS, (struct check_place){ s->cls, s->l, i },
+                               "overwrites with buffer %u what the next round reads", a->buffer);
+    return ST_OK;
+}
+
 static enum status read_span(struct sweep *s, uint32_t i, const struct access *a, struct check_span *span,
                              uint64_t byte)
 {
@@ -326,6 +408,7 @@ static enum status read_span(struct sweep *s, uint32_t i, const struct access *a
         return race(s, i, span->writer, a, byte);
     if (a->mode & MODE_NEED && (span->writer == PLAN_NONE || (a->map == ARENA_WORK && span->buffer != a->buffer)))
         return wrong_value(s, i, a, span, byte);
+    TRY(read_of_round(s, i, a, span->writer));
     uint32_t next = span->readers; /* of one stream the last reader in a row is enough */
     if (next != PLAN_NONE && s->in[s->readers.at[next].instr].stream == s->in[i].stream)
         next = s->readers.at[next].next;
@@ -338,6 +421,7 @@ static enum status write_span(struct sweep *s, uint32_t i, const struct access *
                               uint64_t byte)
 {
     bool mine = span->writer == i;
+    TRY(write_of_round(s, i, a, span));
     if (span->writer != PLAN_NONE && !mine && !ordered(s, span->writer, i))
         return race(s, i, span->writer, a, byte);
     for (uint32_t r = span->readers; r != PLAN_NONE; r = s->readers.at[r].next) {
@@ -435,12 +519,14 @@ static void sweep_class(void *sweeps, uint32_t cls, uint32_t thread)
     s.n = check_n_instrs(&c, all->l, cls);
     s.streams = (uint32_t)k->p->h->count[PLAN_S_STREAMS];
     clocks(&s);
+    find_rounds(&s);
     make_maps(&s);
     all->found[cls].st = sweep(&s);
     for (int m = 0; m < MAPS; m++)
         check_spans_release(&s.maps[m]);
     mem_free(s.clock);
     mem_free(s.position);
+    mem_free(s.rounds);
     vec_free(&s.readers);
     vec_free(&s.now);
 }

@@ -347,7 +347,7 @@ static uint32_t access_of(uint32_t op, uint32_t i)
         return PLAN_WRITE;
     if (op == PLAN_ALL_REDUCE || (op == PLAN_ADD && i == 0))
         return PLAN_READ | PLAN_WRITE;
-    return i == 1 && op != PLAN_ADD ? PLAN_WRITE : PLAN_READ;
+    return (i == 1 && op != PLAN_ADD) || (i > 1 && op == PLAN_ROUNDS) ? PLAN_WRITE : PLAN_READ;
 }
 
 /* A base that may be this holder's shard of a bucket that stands whole in its arena, or the part that it owns of one. Which it must be: steps.c. */
@@ -393,8 +393,9 @@ enum status check_bases(struct check *c, const struct check_list *l)
                 TRY(check_load(c, at, &in[k]));
             for (uint32_t i = 0; i < in[k].n_bases; i++) {
                 const struct plan_base *b = &p->bases[in[k].first_base + i];
-                if ((b->access & ~may_be_own(in[k].op, i)) != access_of(in[k].op, i) ||
-                    (b->first && (in[k].op != PLAN_ADD || i)))
+                const bool zeroed = in[k].op == PLAN_ROUNDS && i >= 2;
+                if ((b->access & ~may_be_own(in[k].op, i)) != access_of(in[k].op, i) || (zeroed && !b->first) ||
+                    (b->first && !zeroed && (in[k].op != PLAN_ADD || i)))
                     return check_wrong(c, RULE_PROGRAM, at, "base %u: access or first do not fit", i);
             }
         }

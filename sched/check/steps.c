@@ -352,7 +352,7 @@ static enum status scalars_step(struct steps *s, uint32_t i, const struct plan_i
 /* Any other communication touches neither parameters, gradients nor optimizer state. */
 static enum status other_step(const struct steps *s, uint32_t i, const struct plan_instr *in)
 {
-    for (uint32_t k = 0; k < in->n_bases; k++) {
+    for (uint32_t k = 0; k < (in->op == PLAN_ROUNDS ? 2 : in->n_bases); k++) {
         const struct plan_base *b = &s->p->bases[in->first_base + k];
         uint32_t role = b->arena == ARENA_WORK ? s->p->buffers[b->buffer].role : SLOT_PARAM;
         if (role == SLOT_PARAM || role == SLOT_GRAD)
@@ -362,8 +362,21 @@ static enum status other_step(const struct steps *s, uint32_t i, const struct pl
     return ST_OK;
 }
 
+/* Gradients that it zeroes are there from then on. */
+static enum status rounds_step(struct steps *s, uint32_t i, const struct plan_instr *in)
+{
+    for (uint32_t k = 2; k < in->n_bases; k++)
+        TRY(run_gradient(s, i, &s->p->bases[in->first_base + k]));
+    if (s->scalars)
+        return check_wrong(s->c, RULE_SCALARS, (struct check_place){ s->cls, s->l, i },
+                           "adds to the scalars after their reduction");
+    return other_step(s, i, in);
+}
+
 static enum status one_step(struct steps *s, uint32_t i, const struct plan_instr *in)
 {
+    if (in->op == PLAN_ROUNDS)
+        return rounds_step(s, i, in);
     if (in->op == PLAN_RUN)
         return run_step(s, i, in);
     if (in->op == PLAN_SUMSQ || in->op == PLAN_UPDATE)

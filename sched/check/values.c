@@ -159,6 +159,7 @@ static enum status bind_buffer(struct values *v, uint32_t i, uint32_t k, const s
     held->bound = i + 1;
     if (s->access & PLAN_WRITE) {
         held->away = away;
+        held->everyone = 0;
         held->shifts = 0;
         held->pieces = s->kind == SLOT_RING;
     }
@@ -263,8 +264,7 @@ static enum status check_moved(struct values *v, uint32_t i, const struct plan_i
     return ST_OK;
 }
 
-/* Rows go to the members of the group in order, and so do the experts' blocks. */
-static enum status check_experts(const struct values *v, uint32_t i, const struct plan_instr *in)
+enum status values_experts(const struct values *v, uint32_t i, const struct plan_instr *in)
 {
     const uint32_t op = v->experts[in->tensor], group = v->p->channels[in->channel].group;
     const uint32_t piece = op == PLAN_NONE ? PLAN_NONE : v->c->classes[v->cls].piece_of[v->c->g->ops.at[op].param[0]];
@@ -292,22 +292,29 @@ static enum status check_rows(struct values *v, uint32_t i, const struct plan_in
     const struct ir_shape s = check_rows_of(v->c, f[0]->what, check_own_tokens(v->c, v->cls));
     uint32_t type = s.dtype == IR_COMPUTE ? v->p->h->compute : s.dtype;
     uint64_t members = check_group_size(v->c, v->cls, v->p->channels[in->channel].group);
-    bool even = in->op == PLAN_ALL_TO_ALL;
+    bool even = in->op == PLAN_ALL_TO_ALL, rounds = in->op == PLAN_TO_EXPERTS || in->op == PLAN_FROM_EXPERTS;
     uint64_t count = even ? ir_shape_elements(&s) * v->microbatch_size / members : s.dim[s.ndim - 1];
     if (f[0]->role != f[1]->role || f[0]->what != f[1]->what || in->type != type || in->count != count)
         return check_wrong(v->c, RULE_VALUE, at,
                            "sends and receives different tensors, or not in blocks of %" PRIu64 " elements of %s",
                            count, ir_dtype_name((enum ir_dtype)type));
-    if (!even && (f[2]->role != SLOT_TENSOR || f[3]->role != SLOT_TENSOR || f[2]->what != f[3]->what ||
-                  f[2]->bytes != f[3]->bytes || f[2]->bytes % (4 * members) ||
-                  v->c->g->tensors.at[f[2]->what].shape.dtype != IR_I32))
+    if (!even && !rounds &&
+        (f[2]->role != SLOT_TENSOR || f[3]->role != SLOT_TENSOR || f[2]->what != f[3]->what ||
+         f[2]->bytes != f[3]->bytes || f[2]->bytes % (4 * members) ||
+         v->c->g->tensors.at[f[2]->what].shape.dtype != IR_I32))
         return check_wrong(v->c, RULE_VALUE, at,
                            "bases 2 and 3 are not the counts of rows for each of %" PRIu64 " members", members);
-    TRY(check_experts(v, i, in));
+    TRY(values_experts(v, i, in));
     struct held *from = &v->held[v->p->bases[in->first_base].buffer],
                 *to = &v->held[v->p->bases[in->first_base + 1].buffer];
     to->sum = from->sum;
     to->away = members > 1 ? !from->away : from->away;
+    to->everyone = 0;
+    if (rounds && from->away != (in->op == PLAN_FROM_EXPERTS))
+        return check_wrong(v->c, RULE_LAYOUT, at, "takes rows that lie %s",
+                           from->away ? "where their experts are" : "at home");
+    if (rounds)
+        return rounds_exchange(v, i, in);
     if (!even && (v->held[v->p->bases[in->first_base + 2].buffer].away != from->away ||
                   v->held[v->p->bases[in->first_base + 3].buffer].away != to->away))
         return check_wrong(v->c, RULE_LAYOUT, at,
@@ -334,10 +341,15 @@ static enum status check_class(struct values *v, uint32_t *waits)
             TRY(check_moved(v, i, &in[i]));
         else if (in[i].op == PLAN_ALL_TO_ALL && heads_travel(v, &in[i]))
             TRY(heads_exchange(v, i, &in[i]));
-        else if (in[i].op == PLAN_ALL_TO_ALL || in[i].op == PLAN_ALL_TO_ALL_V)
+        else if (in[i].op == PLAN_ROUNDS)
+            TRY(rounds_begin(v, i, &in[i]));
+        else if (in[i].op == PLAN_ALL_TO_ALL || in[i].op == PLAN_ALL_TO_ALL_V || in[i].op == PLAN_TO_EXPERTS ||
+                 in[i].op == PLAN_FROM_EXPERTS)
             TRY(check_rows(v, i, &in[i]));
         else if (in[i].op == PLAN_SHIFT)
             TRY(ring_shift(v, i, &in[i]));
+        else if (rounds_counts(v, &in[i]) && plan_moves_tensor(v->p, &in[i]))
+            TRY(rounds_gather(v, i, &in[i]));
         else if (check_is_collective(in[i].op) && plan_moves_tensor(v->p, &in[i]))
             TRY(values_border(v, i, &in[i]));
         if (in[i].op == PLAN_RUN)

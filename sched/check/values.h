@@ -51,14 +51,15 @@ struct interface {
 
 /* What stands in a buffer of a list. */
 struct held {
-    uint32_t writer; /* slot (of the section) whose program wrote it last; PLAN_NONE */
-    uint32_t flow;   /* frames: number in interface.flows of that program */
-    uint32_t bound;  /* last instruction that had it as a base of a RUN, plus one */
-    bool away;       /* rows that lie where their experts are */
-    uint32_t shifts; /* of keys and values of a ring, and gradients: so many members from home */
-    uint32_t pieces; /* SLOT_RING: so many have added to it */
-    uint32_t from;   /* buffer that a shift brought it from, on the member before */
-    uint64_t sum;    /* of a gradient */
+    uint32_t writer;   /* slot (of the section) whose program wrote it last; PLAN_NONE */
+    uint32_t flow;     /* frames: number in interface.flows of that program */
+    uint32_t bound;    /* last instruction that had it as a base of a RUN, plus one */
+    bool away;         /* rows that lie where their experts are */
+    uint32_t everyone; /* counts of all members of this group, plus one; 0: no such counts */
+    uint32_t shifts;   /* of keys and values of a ring, and gradients: so many members from home */
+    uint32_t pieces;   /* SLOT_RING: so many have added to it */
+    uint32_t from;     /* buffer that a shift brought it from, on the member before */
+    uint64_t sum;      /* of a gradient */
 };
 /* What a message between two classes carries. */
 struct message {
@@ -102,6 +103,13 @@ enum status layouts_check_kernel(const struct values *v, uint32_t program, uint3
 /* What an instruction takes from buffers, or gives: *any: the layout of what has none of its own, IR_LAYOUTS until one is found. */
 enum status layouts_check_bases(const struct values *v, uint32_t i, const struct items *items, uint32_t *any);
 /* A tensor, or its gradient, of the members of a tensor or context group: all of it, or, keys of a zigzag, one half. */
+/* rounds.c: is it a gather of the counts of experts? That, an exchange of rows, and a ROUNDS. */
+bool rounds_counts(const struct values *v, const struct plan_instr *in);
+enum status rounds_gather(struct values *v, uint32_t i, const struct plan_instr *in);
+enum status rounds_exchange(const struct values *v, uint32_t i, const struct plan_instr *in);
+enum status rounds_begin(struct values *v, uint32_t i, const struct plan_instr *in);
+/* values.c: rows go to the members of the group in order, and so do the experts' blocks. */
+enum status values_experts(const struct values *v, uint32_t i, const struct plan_instr *in);
 enum status values_border(struct values *v, uint32_t i, const struct plan_instr *in);
 
 /* ---- heads exchanged within context groups (heads.c) ---- */

@@ -225,7 +225,7 @@ static struct volume reduce_scatter(const struct machine *m, const struct cost_e
     return v;
 }
 
-/* n: bytes as the instruction counts them; of ALL_TO_ALL_V what is sent to each member. */
+/* n: bytes as the instruction counts them; of rows of experts what is sent to each member. */
 static struct volume volume_of(const struct machine *m, enum plan_op op, double n, const struct cost_ends *e)
 {
     struct cost_ends one = *e;
@@ -242,7 +242,7 @@ static struct volume volume_of(const struct machine *m, enum plan_op op, double 
         for (uint32_t k = 0; k < LINK_COUNT; k++)
             one.peers[k] = k == farthest(e) && e->peers[k];
         return pairwise(&one, n, 1);
-    default: /* ALL_TO_ALL, ALL_TO_ALL_V, SEND, RECV, EXCHANGE */
+    default: /* ALL_TO_ALL, ALL_TO_ALL_V, TO_EXPERTS, FROM_EXPERTS, SEND, RECV, EXCHANGE */
         return pairwise(e, n, 1);
     }
 }
@@ -251,7 +251,7 @@ static double bytes_of(const struct cost_class *c, const struct plan_list *l, co
                        uint32_t size)
 {
     const double n = (double)in->count * ir_dtype_size((enum ir_dtype)in->type, IR_F32);
-    if (in->op != PLAN_ALL_TO_ALL_V)
+    if (in->op != PLAN_ALL_TO_ALL_V && in->op != PLAN_TO_EXPERTS && in->op != PLAN_FROM_EXPERTS)
         return n;
     return n * (double)plan_expert_rows(c->p, c->g, in->tensor) * l->microbatch_size / size; /* balanced */
 }
@@ -275,7 +275,7 @@ bool cost_transfer(struct cost_class *c, const struct plan_list *l, const struct
 {
     const struct cost_ends *e;
     bool pair = in->op == PLAN_SEND || in->op == PLAN_RECV || in->op == PLAN_EXCHANGE;
-    if (!pair && in->channel == PLAN_NONE)
+    if ((!pair && in->channel == PLAN_NONE) || in->op == PLAN_ROUNDS || plan_is_extra(in))
         return false;
     e = pair ? pair_ends(c, in->my_set, in->peer_set) : group_ends(c, c->p->channels[in->channel].group);
     struct volume v = volume_of(c->m, (enum plan_op)in->op, bytes_of(c, l, in, e->size), e);
@@ -294,6 +294,10 @@ double cost_instr(struct cost_class *c, const struct plan_list *l, const struct 
     switch ((enum plan_op)in->op) {
     case PLAN_RUN:
         return plan_seconds(p->programs, in);
+    case PLAN_ROUNDS: /* rows fit: what it repeats takes no time either */
+    case PLAN_TO_EXPERTS:
+    case PLAN_FROM_EXPERTS:
+        return 0;
     case PLAN_LOAD:
         return c->m->launch;
     case PLAN_ADD:

@@ -40,6 +40,8 @@ enum simulate_kind simulate_kind_of(const struct plan *p, const struct plan_inst
         [PLAN_ALL_GATHER] = SIMULATE_GATHER,
         [PLAN_ALL_TO_ALL] = SIMULATE_ALL_TO_ALL,
         [PLAN_ALL_TO_ALL_V] = SIMULATE_ALL_TO_ALL,
+        [PLAN_TO_EXPERTS] = SIMULATE_ALL_TO_ALL,
+        [PLAN_FROM_EXPERTS] = SIMULATE_ALL_TO_ALL,
         [PLAN_SHIFT] = SIMULATE_REGION,
     };
     const enum simulate_kind kind = (enum simulate_kind)kinds[in->op];

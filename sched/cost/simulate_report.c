@@ -166,6 +166,9 @@ static void name_of(const struct simulate_input *in, struct timeline_end at, cha
         break;
     case PLAN_ALL_TO_ALL:
     case PLAN_ALL_TO_ALL_V:
+    case PLAN_TO_EXPERTS:
+    case PLAN_FROM_EXPERTS:
+    case PLAN_ROUNDS:
     case PLAN_SHIFT:
     case PLAN_SEND:
     case PLAN_RECV:

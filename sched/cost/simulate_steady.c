@@ -34,7 +34,8 @@ static void find_cells(const struct simulate_input *in, uint32_t cls, const stru
         stage[i] = timeline_stage(p, i, in->graph);
     for (uint32_t i = 0; i < l->n_instr; i++) {
         const struct plan_instr *x = &p->instrs[l->first_instr + i];
-        if (x->op == PLAN_RUN && x->pass != IR_PASS_NONE && x->pass != IR_PASS_BW) /* BW may wait for long */
+        if (x->op == PLAN_RUN && !plan_is_extra(x) && x->pass != IR_PASS_NONE &&
+            x->pass != IR_PASS_BW) /* BW may wait for long */
             add_run(cells, &(struct cell){ stage[x->program], x->mb, i, i, x->pass == IR_PASS_F });
     }
     mem_free(stage);

@@ -36,7 +36,7 @@ static bool meets_others(enum plan_op op)
 {
     return op == PLAN_SEND || op == PLAN_RECV || op == PLAN_ALL_REDUCE || op == PLAN_REDUCE_SCATTER ||
            op == PLAN_ALL_GATHER || op == PLAN_ALL_TO_ALL || op == PLAN_ALL_TO_ALL_V || op == PLAN_SHIFT ||
-           op == PLAN_SCALARS;
+           op == PLAN_TO_EXPERTS || op == PLAN_FROM_EXPERTS || op == PLAN_SCALARS;
 }
 
 static bool computes(enum plan_op op)

@@ -73,7 +73,7 @@ static double transfers_of_pass(const struct plan *p, const struct ir_graph *g)
     uint32_t n = 0;
     for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++)
         n += p->instrs[i].pass == IR_PASS_F && p->instrs[i].op >= PLAN_REDUCE_SCATTER &&
-             plan_moves_tensor(p, &p->instrs[i]);
+             plan_moves_tensor(p, &p->instrs[i]) && !plan_is_extra(&p->instrs[i]);
     double passes = (double)stages.n * l->microbatches;
     vec_free(&stages);
     return n > passes ? n / passes : 1;
@@ -121,6 +121,8 @@ double timeline_units_time(void *self, uint32_t cls, const struct plan_instr *in
 {
     const struct timeline_units *u = self;
     (void)start;
+    if (plan_is_extra(in))
+        return 0;
     switch ((enum plan_op)in->op) {
     case PLAN_RUN: /* a program in pieces has in each an equal part */
         return u->program[cls][in->program] / (u->plans[cls].programs[in->program].phases + 1);
@@ -130,6 +132,8 @@ double timeline_units_time(void *self, uint32_t cls, const struct plan_instr *in
         return u->move;
     case PLAN_ALL_TO_ALL:
     case PLAN_ALL_TO_ALL_V:
+    case PLAN_TO_EXPERTS:
+    case PLAN_FROM_EXPERTS:
     case PLAN_SHIFT:
         return u->all_to_all / u->transfers[cls];
     case PLAN_ALL_REDUCE:

@@ -400,6 +400,8 @@ static json_t *replicate_of(const struct js *js, json_t *place, const char *redu
     return d;
 }
 
+static const char *const passed_to_experts[] = { "expert_bound", "overflow", NULL };
+
 static json_t *shard_of(const struct js *js, const struct grid *g, int64_t stage, const char *stream)
 {
     json_t *groups = json_array();
@@ -408,8 +410,9 @@ static json_t *shard_of(const struct js *js, const struct grid *g, int64_t stage
             add_expert_groups(g, i, groups);
     json_t *d = json_pack("{s:s, s:{s:I, s:s}, s:o, s:s}", "op", "shard", "filter", "PP", (json_int_t)stage, "EP", "*",
                           "devices", groups, "stream", stream);
-    if (json_object_get(js->v, "expert_bound"))
-        json_object_set(d, "expert_bound", json_object_get(js->v, "expert_bound"));
+    for (int i = 0; passed_to_experts[i]; i++)
+        if (json_object_get(js->v, passed_to_experts[i]))
+            json_object_set(d, passed_to_experts[i], json_object_get(js->v, passed_to_experts[i]));
     return d;
 }
 
@@ -441,6 +444,7 @@ static enum status expand_layout(struct sched *s, const struct js *js, json_t *o
     TRY(js_str_or(js, "gather_stream", "ag", &gather, e));
     TRY(js_str_or(js, "expert_stream", "ep", &experts, e));
     TRY(js_opt(js, "bucket_size", &bucket, e));
+    TRY(expert_bound_parse(js, &(struct ratio){ 0 }, &(bool){ false }, e));
     TRY(check_stages(s, js, &g, e));
     for (int64_t stage = 0; stage < stages_of(&g); stage++) {
         json_t *devices;
@@ -479,6 +483,7 @@ static const char *const keys[] = { "op",
                                     "prefetch",
                                     "expert_stream",
                                     "expert_bound",
+                                    "overflow",
                                     "encoder",
                                     "head",
                                     "tp",

@@ -65,15 +65,41 @@ static enum status parse_word(const struct js *js, const char *key, const char *
     return js_wrong(js, e, "\"%s\": found \"%s\", expected %s", key, name, expected);
 }
 
+enum status expert_bound_parse(const struct js *js, struct ratio *bound, bool *rounds, struct err *e)
+{
+    static const char *const words[] = { "stop", "rounds", NULL };
+    const struct ratio usual = { 3, 2 };
+    struct js v;
+    double number = 0;
+    uint32_t overflow;
+    TRY(js_opt(js, "expert_bound", &v, e));
+    const bool is_auto = v.v && json_is_string(v.v) && strcmp(json_string_value(v.v), "auto") == 0;
+    if (v.v && !json_is_number(v.v) && !is_auto)
+        return js_wrong(&v, e, "expected a number >= 1 or \"auto\", which is 1.5 with \"overflow\":\"rounds\"");
+    if (v.v && !is_auto)
+        TRY(js_num(&v, 1, 1e6, &number, e));
+    TRY(parse_word(js, "overflow", words, "\"stop\" or \"rounds\"", &overflow, e));
+    TRY(js_opt(js, "overflow", &v, e));
+    if (v.v && !number && !is_auto)
+        return js_wrong(
+            &v, e,
+            "is about rows beyond \"expert_bound\", which is not set: memory is planned for the worst case; "
+            "set it, e.g. to 1.5, or omit \"overflow\"");
+    if (v.v && is_auto && overflow == 0)
+        return js_wrong(&v, e,
+                        "conflicts with \"expert_bound\": \"auto\", which is 1.5 with \"overflow\":\"rounds\"; "
+                        "set \"expert_bound\" to 1.5");
+    *bound = is_auto ? usual : ratio_of(number);
+    *rounds = is_auto || overflow == 1;
+    return ST_OK;
+}
+
 static enum status parse_expert(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {
     struct js v;
     TRY(placement_keys(s, js, d, &v, "the devices that share the experts, or a list of such groups", e));
     TRY(parse_groups(s, &v, d, e));
-    double bound;
-    TRY(js_num_or(js, "expert_bound", 1, 1e6, 0, &bound, e));
-    d->expert_bound = ratio_of(bound);
-    return ST_OK;
+    return expert_bound_parse(js, &d->expert_bound, &d->rounds, e);
 }
 
 static enum status parse_sequence(struct sched *s, const struct js *js, struct directive *d, struct err *e)
@@ -121,7 +147,7 @@ static const struct dim {
     enum status (*parse)(struct sched *s, const struct js *js, struct directive *d, struct err *e);
 } dims[DIMS] = {
     [DIM_EXPERT] = { (const char *const[]){ "op", "dim", "filter", "devices", "device", "stream", "expert_bound",
-                                            NULL },
+                                            "overflow", NULL },
                      parse_expert },
     [DIM_SEQUENCE] = { (const char *const[]){ "op", "dim", "filter", "devices", "device", "stream", "order", NULL },
                        parse_sequence },
@@ -155,8 +181,8 @@ static enum status parse_shard(struct sched *s, const struct js *js, struct dire
 }
 
 /* Of all dims: which of them a directive may have, dims[] says. */
-static const char *const keys[] = { "op",    "dim",          "filter", "devices",  "device", "stream",
-                                    "order", "expert_bound", "keep",   "exchange", NULL };
+static const char *const keys[] = { "op",    "dim",          "filter",   "devices", "device",   "stream",
+                                    "order", "expert_bound", "overflow", "keep",    "exchange", NULL };
 const struct directive_kind directive_shard = { .name = "shard", .keys = keys, .parse = parse_shard };
 
 static enum status check_region(const struct sched *s, const struct directive *d, uint32_t chunk, struct err *e)
@@ -204,6 +230,11 @@ static enum status check_microbatches(const struct sched *s, uint32_t chunk, str
         if (d->expert_bound.num * o->expert_bound.den != o->expert_bound.num * d->expert_bound.den)
             return js_wrong(&d->js, e,
                             "%s has another \"expert_bound\" for %s=%u than for %s=%u; expected the same for all "
+                            "microbatches",
+                            chunk_text(s, chunk, text, sizeof text), s->mb_name, has, s->mb_name, other);
+        if (d->rounds != o->rounds)
+            return js_wrong(&d->js, e,
+                            "%s has another \"overflow\" for %s=%u than for %s=%u; expected the same for all "
                             "microbatches",
                             chunk_text(s, chunk, text, sizeof text), s->mb_name, has, s->mb_name, other);
     }
@@ -402,6 +433,25 @@ static enum status check_groups(struct sched *s, struct parts *parts, struct err
     return check_parts(s, parts, e);
 }
 
+/* Rows of further rounds go back to their places, so nobody else's gradient is added to theirs on the way. */
+static enum status check_rounds(const struct sched *s, uint32_t chunk, struct err *e)
+{
+    const struct ir_chunk *c = &s->chunks.chunks.at[chunk];
+    const struct ir_node_op *experts = &s->g->ops.at[s->chunks.ops.at[c->first_op]];
+    uint32_t readers = 0;
+    char text[160];
+    for (uint32_t o = 0; o < s->g->ops.n; o++)
+        for (int i = 0; i < IR_MAX_IN; i++)
+            readers += s->g->ops.at[o].in[i] == experts->in[0];
+    if (!expert_rounds(s, chunk) || (c->n_ops == 1 && readers == 1))
+        return ST_OK;
+    return js_wrong(
+        &s->directives.at[expert_shard(s, chunk)].js, e,
+        "%s has %u operators, and %u read its rows; \"overflow\": \"rounds\" is for one operator of experts "
+        "that alone reads the rows of its dispatch; omit \"overflow\" and \"expert_bound\" for it",
+        chunk_text(s, chunk, text, sizeof text), c->n_ops, readers);
+}
+
 /* Groups and their devices; and what is next to a region is there too. */
 enum status shard_check_devices(struct sched *s, struct err *e)
 {
@@ -424,6 +474,8 @@ enum status shard_check_devices(struct sched *s, struct err *e)
     mem_free(block);
     if (st == ST_OK)
         counts_bound_rows(s);
+    for (uint32_t c = 0; c < s->chunks.chunks.n && st == ST_OK; c++)
+        st = check_rounds(s, c, e);
     return st;
 }
 
@@ -436,4 +488,12 @@ struct ratio expert_row_factor(const struct sched *s, uint32_t chunk)
     const struct ratio bound = s->directives.at[d].expert_bound;
     const bool less = (unsigned __int128)bound.num * most.den < (unsigned __int128)most.num * bound.den;
     return bound.num > 0 && less ? bound : most;
+}
+
+bool expert_rounds(const struct sched *s, uint32_t chunk)
+{
+    const uint32_t d = expert_shard(s, chunk);
+    const struct ratio most = s->row_factor[chunk], planned = expert_row_factor(s, chunk);
+    const bool less = (unsigned __int128)planned.num * most.den < (unsigned __int128)most.num * planned.den;
+    return d != IR_NONE && s->directives.at[d].rounds && less;
 }

@@ -24,25 +24,58 @@ static uint32_t region_forward(const struct class_lowering *c, uint32_t node)
     return IR_NONE;
 }
 
+/* The border by which counts come into the region, and their tensor. */
+static uint32_t counts_border(const struct class_lowering *c, uint32_t node, uint32_t *tensor)
+{
+    const struct ir_dag *d = &c->list->dag;
+    const uint32_t forward = region_forward(c, node);
+    for (uint32_t k = d->in_first[forward]; k < d->in_first[forward + 1]; k++) {
+        const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
+        *tensor = e->value;
+        if (e->kind == IR_EDGE_TENSOR && c->x->s->g->tensors.at[e->value].shape.dtype == IR_I32)
+            return e->from;
+    }
+    CHECK(!"counts go into a region with its rows");
+    return IR_NONE;
+}
+
 /* Counts of the rows that go to each member and come from each, as bases 2 and 3. */
 static void count_bases(struct class_lowering *c, struct plan_instr *i, uint32_t node, const struct ir_node *n)
 {
     const struct ir_dag *d = &c->list->dag;
-    uint32_t forward = region_forward(c, node), received = IR_NONE, tensor = IR_NONE;
-    for (uint32_t k = d->in_first[forward]; k < d->in_first[forward + 1]; k++) {
-        const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
-        if (e->kind == IR_EDGE_TENSOR && c->x->s->g->tensors.at[e->value].shape.dtype == IR_I32) {
-            received = e->from;
-            tensor = e->value;
-        }
-    }
-    CHECK(received != IR_NONE);
+    uint32_t tensor, received = counts_border(c, node, &tensor);
     uint32_t giver = d->edges.at[d->in_edge[d->in_first[received]]].from;
     uint32_t local = lower_value_buffer(c, WHAT_TENSOR, giver, tensor, n->mb, MEM_COMM);
     uint32_t remote = lower_value_buffer(c, WHAT_TENSOR, received, tensor, n->mb, MEM_COMM);
     bool inward = d->moves.at[n->what].inward;
     lower_work_base(c, i, inward ? local : remote, PLAN_READ);
     lower_work_base(c, i, inward ? remote : local, PLAN_READ);
+}
+
+/* With "overflow":"rounds" all members tell each other all counts, and what travels here is round 0; others: sched/lower/rounds.c. */
+static void lower_rows_of_round(struct class_lowering *c, uint32_t node, const struct ir_node *n)
+{
+    const struct sched *s = c->x->s;
+    const struct ir_dag *d = &c->list->dag;
+    const struct ir_move *m = &d->moves.at[n->what];
+    const struct ir_shape shape = side_whole_rows(s, m->tensor, IR_LAYOUT_TOKENS);
+    const bool counts = shape.dtype == IR_I32;
+    const enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
+    uint32_t tensor, giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
+    const uint32_t all = lower_all_counts(c, counts ? node : counts_border(c, node, &tensor));
+    struct plan_instr *i = lower_begin(c, node,
+                                       counts      ? PLAN_ALL_GATHER
+                                       : m->inward ? PLAN_TO_EXPERTS
+                                                   : PLAN_FROM_EXPERTS,
+                                       n->stream);
+    i->tensor = m->tensor;
+    i->channel = c->channel_of[c->x->shard_channel[m->shard]];
+    i->count = counts ? ir_shape_elements(&shape) * s->microbatch_size : shape.dim[shape.ndim - 1];
+    i->type = shape.dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape.dtype;
+    lower_work_base(c, i, lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), PLAN_READ);
+    lower_work_base(c, i, counts ? all : lower_value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), PLAN_WRITE);
+    if (!counts)
+        lower_work_base(c, i, all, PLAN_READ);
 }
 
 static void lower_rows(struct class_lowering *c, uint32_t node, const struct ir_node *n)
@@ -56,6 +89,10 @@ static void lower_rows(struct class_lowering *c, uint32_t node, const struct ir_
     uint32_t chunk = s->chunks.subs.at[d->nodes.at[region_forward(c, node)].what].chunk;
     const struct ir_attrs experts = side_attrs(s, s->chunks.ops.at[s->chunks.chunks.at[chunk].first_op]);
     bool uneven = !experts.capacity && shape.dtype != IR_I32;
+    if (expert_rounds(s, chunk)) {
+        lower_rows_of_round(c, node, n);
+        return;
+    }
     struct plan_instr *i = lower_begin(c, node, uneven ? PLAN_ALL_TO_ALL_V : PLAN_ALL_TO_ALL, n->stream);
     i->tensor = m->tensor;
     i->channel = c->channel_of[c->x->shard_channel[m->shard]];

@@ -265,6 +265,8 @@ enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
     out->classes = mem_alloc(s->classes.n * sizeof *out->classes);
     out->class_of = mem_alloc(s->ranks * sizeof *out->class_of);
     out->nodes = s->train.dag.nodes.n;
+    for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
+        out->rounds = out->rounds || expert_rounds(s, c);
     for (uint32_t c = 0; c < s->classes.n; c++)
         for (uint32_t k = 0; k < s->classes.at[c].n; k++)
             out->class_of[s->class_pool.at[s->classes.at[c].first + k]] = c;

@@ -45,7 +45,7 @@ struct lowering {
     uint32_t scalars_channel;
     uint32_t *reduce_channel, *gather_channel;               /* by bucket: within a group */
     uint32_t *reduce_copies_channel, *gather_copies_channel; /* by bucket: of the holders with the same shard */
-    uint32_t *shard_channel;                                 /* by directive */
+    uint32_t *shard_channel, *rounds_channel; /* by directive; of further rounds, on the stream of compute */
     struct {
         VEC(struct border_channel);
     } border_channels;
@@ -163,6 +163,16 @@ struct plan_base *lower_grad_base(struct class_lowering *c, struct plan_instr *i
 bool grads_pass_through(const struct bucket *b);
 void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n);
 void lower_again(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+/* The base of a slot of a run of this node. */
+void lower_slot(struct class_lowering *c, struct plan_instr *i, uint32_t node, const struct ir_node *n, uint32_t slot);
+/* Where the backward of a sub-chunk writes the whole gradients of a bucket. is_first: nothing has been written there in the list so far. */
+struct lower_grad {
+    uint32_t sub, bucket, mb;
+};
+void lower_grad(struct class_lowering *c, struct plan_instr *i, const struct lower_grad *g, uint32_t access);
+bool lower_grad_is_first(struct class_lowering *c, uint32_t sub, uint32_t bucket, uint32_t mb);
+/* The tape of the backward of a run. */
+const struct tape *lower_tape(struct class_lowering *c, uint32_t node, const struct ir_node *n);
 
 /* ---- sched/lower/comm.c ---- */
 void lower_load(struct class_lowering *c, uint32_t node, const struct ir_node *n);
@@ -188,5 +198,13 @@ uint32_t lower_context_channel(const struct class_lowering *c, uint32_t set, uin
 /* ---- sched/lower/ring.c ---- */
 /* The same of a ring: between two pieces keys, values and their gradients go on to the next of the context group. */
 void lower_ring(struct class_lowering *c, uint32_t node, const struct ir_node *n, uint32_t program);
+
+/* ---- sched/lower/rounds.c ---- */
+/* Does a pass of experts have further rounds, behind it or, F, before it? */
+bool lower_has_rounds(const struct class_lowering *c, const struct ir_node *n);
+/* The buffer with the counts of all members, by the border over which counts come in. */
+uint32_t lower_all_counts(struct class_lowering *c, uint32_t border);
+void lower_rounds_forward(struct class_lowering *c, uint32_t node, const struct ir_node *n, uint32_t program);
+void lower_rounds_backward(struct class_lowering *c, uint32_t node, const struct ir_node *n, uint32_t program);
 
 #endif

@@ -37,6 +37,7 @@ struct planner {
     uint32_t *last_on;       /* [n_streams]: last instruction + 1 of each stream so far */
     uint32_t *compute_index; /* [n]: RUNs before instruction i */
     uint32_t *last_use;      /* by buffer: instruction */
+    uint32_t rounds, end;    /* the last ROUNDS so far, and the last instruction that it repeats */
     uint32_t *touched;       /* by buffer: [n_streams] instruction + 1 */
     uint64_t *taken;         /* by buffer: bytes that it takes of its space */
     uint32_t first_buffer;
@@ -292,6 +293,26 @@ static void merge_dead(struct planner *p, struct space *v, uint32_t i)
     }
 }
 
+/* Buffers whose last use instruction i is; at the end of what is repeated those of all of it. */
+static void release_used(struct planner *p, uint32_t i)
+{
+    const uint32_t first = i == p->end && i ? p->rounds : i, stream = instr(p, i)->stream;
+    bool freed = false;
+    for (uint32_t j = first; j <= i; j++)
+        for (uint32_t k = 0; k < instr(p, j)->n_bases; k++) {
+            const struct plan_base *b = &p->pb->bases.at[instr(p, j)->first_base + k];
+            const uint32_t buffer = b->buffer - p->first_buffer;
+            if (b->arena != ARENA_WORK || p->last_use[buffer] != i)
+                continue;
+            p->touched[(size_t)buffer * p->n_streams + stream] = i + 1;
+            p->last_use[buffer] = PLAN_NONE; /* a buffer may stand twice in an instruction */
+            release(p, b->buffer);
+            freed = true;
+        }
+    if (freed)
+        merge_dead(p, &p->spaces[POOL_REST], i);
+}
+
 static void plan_instruction(struct planner *p, uint32_t i, const struct dependencies *deps)
 {
     struct plan_instr *instr = &p->pb->instrs.at[p->first + i];
@@ -313,18 +334,28 @@ static void plan_instruction(struct planner *p, uint32_t i, const struct depende
         instr = &p->pb->instrs.at[p->first + i];
         t[instr->stream] = i + 1;
     }
-    bool freed = false;
-    for (uint32_t k = 0; k < instr->n_bases; k++) {
-        const struct plan_base *b = &p->pb->bases.at[instr->first_base + k];
-        if (b->arena == ARENA_WORK && p->last_use[b->buffer - p->first_buffer] == i) {
-            p->last_use[b->buffer - p->first_buffer] = PLAN_NONE; /* a buffer may stand twice in an instruction */
-            release(p, b->buffer);
-            freed = true;
-        }
+    if (instr->op == PLAN_ROUNDS) {
+        p->rounds = i;
+        p->end = i + (uint32_t)instr->count;
     }
-    if (freed)
-        merge_dead(p, &p->spaces[POOL_REST], i);
+    release_used(p, i);
     p->last_on[instr->stream] = i + 1;
+}
+
+/* What further rounds use stays until the last of them. */
+static void find_last_uses(struct planner *p)
+{
+    uint32_t end = 0;
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct plan_instr *x = instr(p, i);
+        if (x->op == PLAN_ROUNDS)
+            end = i + (uint32_t)x->count;
+        for (uint32_t k = 0; k < x->n_bases; k++)
+            if (p->pb->bases.at[x->first_base + k].arena == ARENA_WORK) {
+                const uint32_t buffer = p->pb->bases.at[x->first_base + k].buffer - p->first_buffer;
+                p->last_use[buffer] = end > i ? end : i;
+            }
+    }
 }
 
 /* Puts the address spaces one behind the other, and the offsets into the bases. */
@@ -368,10 +399,8 @@ void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t first_buffer,
         const struct plan_instr *x = instr(&p, i);
         p.compute_index[i] = runs;
         runs += x->op == PLAN_RUN;
-        for (uint32_t k = 0; k < x->n_bases; k++)
-            if (pb->bases.at[x->first_base + k].arena == ARENA_WORK)
-                p.last_use[pb->bases.at[x->first_base + k].buffer - first_buffer] = i;
     }
+    find_last_uses(&p);
     for (uint32_t i = 0; i < n; i++)
         plan_instruction(&p, i, deps);
     settle(&p, &pb->h.arena_bytes[ARENA_WORK]);

@@ -75,7 +75,8 @@ enum slot_what {
     WHAT_STASH,
     WHAT_TEMP,
     WHAT_RING,
-    WHAT_SENT
+    WHAT_SENT,
+    WHAT_COUNTS /* of no slot: counts of all members of an expert group */
 };
 enum { MADE_AGAIN = 1 }; /* index of a tensor that the node makes, though its forward has made it before */
 struct slot_ref {

@@ -98,12 +98,16 @@ void lower_number_channels(struct lowering *low)
     low->reduce_copies_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
     low->gather_copies_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
     low->shard_channel = arena_array(&s->arena, uint32_t, s->directives.n + 1);
+    low->rounds_channel = arena_array(&s->arena, uint32_t, s->directives.n + 1);
     for (uint32_t b = 0; b < s->buckets.n; b++)
         number_bucket(low, b);
     for (uint32_t i = 0; i < s->chunks.chunks.n * s->microbatches; i++) {
         const uint32_t d = s->shard_of[i];
-        if (d != IR_NONE && (!i || d != s->shard_of[i - 1]))
-            low->shard_channel[d] = lower_channel_number(low, lower_expert_groups(s, d), s->directives.at[d].stream);
+        if (d == IR_NONE || (i && d == s->shard_of[i - 1]))
+            continue;
+        low->shard_channel[d] = lower_channel_number(low, lower_expert_groups(s, d), s->directives.at[d].stream);
+        if (expert_rounds(s, i / s->microbatches))
+            low->rounds_channel[d] = lower_channel_number(low, lower_expert_groups(s, d), 0);
     }
     lower_number_borders(low, &s->train);
     if (s->in->eval)

@@ -218,32 +218,48 @@ bool grads_pass_through(const struct bucket *b)
     return b->reduce_each || zero_shards_grads(b->zero);
 }
 
-/* Where a backward writes the whole gradients of a bucket. */
-static void grad_base(struct class_lowering *c, struct plan_instr *i, uint32_t bucket, uint32_t mb, uint32_t access)
+/* The buffer of whole gradients that pass through ARENA_WORK; IR_NONE in it: there is none yet. */
+static uint32_t *whole_grad(struct class_lowering *c, uint32_t bucket, uint32_t mb)
+{
+    return lower_buffer_slot(c, WHAT_GRAD, bucket, c->x->s->buckets.at[bucket].reduce_each ? mb : IR_NO_MB);
+}
+
+bool lower_grad_is_first(struct class_lowering *c, uint32_t sub, uint32_t bucket, uint32_t mb)
 {
     const struct sched *s = c->x->s;
-    const struct ir_sub *sub = &s->chunks.subs.at[c->pb.programs.at[i->program].sub];
-    const struct bucket *b = &c->x->s->buckets.at[bucket];
-    uint32_t local = c->bucket_of[bucket];
+    const struct ir_sub *u = &s->chunks.subs.at[sub];
+    if (grads_pass_through(&s->buckets.at[bucket]))
+        return *whole_grad(c, bucket, mb) == IR_NONE;
+    for (uint32_t k = 0; k < u->n_param; k++) { /* all that this sub-chunk writes of the bucket was, or nothing */
+        uint32_t p = s->chunks.params.at[u->first_param + k];
+        if (s->bucket_of[p] == bucket && c->param_written[p])
+            return false;
+    }
+    return true;
+}
+
+void lower_grad(struct class_lowering *c, struct plan_instr *i, const struct lower_grad *g, uint32_t access)
+{
+    const struct sched *s = c->x->s;
+    const struct ir_sub *sub = &s->chunks.subs.at[g->sub];
+    const struct bucket *b = &s->buckets.at[g->bucket];
+    const uint32_t local = c->bucket_of[g->bucket];
+    const bool first = lower_grad_is_first(c, g->sub, g->bucket, g->mb);
     if (!grads_pass_through(b)) {
-        bool written = false; /* all that this sub-chunk writes of the bucket, or nothing */
         for (uint32_t k = 0; k < sub->n_param; k++) {
             uint32_t p = s->chunks.params.at[sub->first_param + k];
-            written = written || (s->bucket_of[p] == bucket && c->param_written[p]);
-            c->param_written[p] |= s->bucket_of[p] == bucket;
+            c->param_written[p] |= s->bucket_of[p] == g->bucket;
         }
-        lower_grad_base(c, i, local, access)->first = !written;
+        lower_grad_base(c, i, local, access)->first = first;
         return;
     }
-    uint32_t *found = lower_buffer_slot(c, WHAT_GRAD, bucket, b->reduce_each ? mb : IR_NO_MB);
-    bool first = *found == IR_NONE;
+    uint32_t *found = whole_grad(c, g->bucket, g->mb);
     if (first)
-        *found = lower_new_buffer(c, b->elements * 4, MEM_GRADS, SLOT_GRAD, local, b->reduce_each ? mb : IR_NO_MB);
+        *found = lower_new_buffer(c, b->elements * 4, MEM_GRADS, SLOT_GRAD, local, b->reduce_each ? g->mb : IR_NO_MB);
     lower_work_base(c, i, *found, access)->first = first;
 }
 
-static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t node, const struct ir_node *n,
-                      uint32_t slot)
+void lower_slot(struct class_lowering *c, struct plan_instr *i, uint32_t node, const struct ir_node *n, uint32_t slot)
 {
     const struct plan_slot *p = &c->pb.slots.at[slot];
     const struct slot_ref *r = &c->programs.refs.at[slot];
@@ -255,7 +271,7 @@ static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t n
         param_base(c, i, node, r->id, p->access);
         return;
     case WHAT_GRAD:
-        grad_base(c, i, r->id, n->mb, p->access);
+        lower_grad(c, i, &(struct lower_grad){ sub, r->id, n->mb }, p->access);
         return;
     case WHAT_TENSOR:
         b = lower_value_buffer(c, WHAT_TENSOR, r->index == MADE_AGAIN ? node : tensor_giver(c, node, r->id), r->id,
@@ -284,9 +300,10 @@ static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t n
     lower_work_base(c, i, b, p->access);
 }
 
-/* Gradient parts that the tensors of a sub-chunk get in this node. */
-static const struct tape *tape_of(struct class_lowering *c, uint32_t node, const struct ir_node *n)
+/* Counts the gradient parts that the tensors of the sub-chunk get. */
+const struct tape *lower_tape(struct class_lowering *c, uint32_t run, const struct ir_node *n)
 {
+    const uint32_t node = c->index->backward_of[run];
     const struct sched *s = c->x->s;
     const struct ir_dag *d = &c->list->dag;
     const struct ir_sub *sub = &s->chunks.subs.at[n->what];
@@ -318,14 +335,24 @@ void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n)
     } else {
         const struct tape *tape = NULL;
         if (!c->list->eval) /* F keeps what the tape of its backward reads */
-            tape = tape_of(c, c->index->backward_of[node], n);
+            tape = lower_tape(c, node, n);
         program = program_get(&c->programs, n->what, (enum ir_pass)n->pass, tape);
+    }
+    const bool rounds = lower_has_rounds(c, n);
+    if (rounds && n->pass == IR_PASS_F) {
+        lower_rounds_forward(c, node, n, program);
+        c->instr_of[node] = c->pb.instrs.n - c->first_instr;
     }
     struct plan_instr *i = lower_begin(c, node, PLAN_RUN, 0);
     const struct plan_program *p = &c->pb.programs.at[program];
     i->program = program;
     for (uint32_t k = 0; k < p->n_slots; k++)
-        bind_slot(c, i, node, n, p->first_slot + k);
+        lower_slot(c, i, node, n, p->first_slot + k);
+    if (rounds && n->pass != IR_PASS_F) {
+        lower_rounds_backward(c, node, n, program);
+        c->instr_of[node] = c->pb.instrs.n - 1 - c->first_instr;
+        return;
+    }
     if (p->phases && n->kind == IR_NODE_RUN && side_ring(c->x->s, &c->x->s->chunks.subs.at[n->what]) != IR_NONE)
         lower_ring(c, node, n, program);
     else if (p->phases)
@@ -337,10 +364,10 @@ void lower_again(struct class_lowering *c, uint32_t node, const struct ir_node *
     const struct ir_dag *d = &c->list->dag;
     const struct ir_move *m = &d->moves.at[n->what];
     const uint32_t forward = c->index->forward_of[node];
-    const struct tape *tape = tape_of(c, c->index->backward_of[forward], &d->nodes.at[forward]);
+    const struct tape *tape = lower_tape(c, forward, &d->nodes.at[forward]);
     const uint32_t program = program_again(&c->programs, m->sub, m->tensor, tape);
     struct plan_instr *i = lower_begin(c, node, PLAN_RUN, 0);
     i->program = program;
     for (uint32_t k = 0; k < c->pb.programs.at[program].n_slots; k++)
-        bind_slot(c, i, node, n, c->pb.programs.at[program].first_slot + k);
+        lower_slot(c, i, node, n, c->pb.programs.at[program].first_slot + k);
 }

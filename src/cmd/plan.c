@@ -217,6 +217,9 @@ static enum status show(const struct plan_options *o, const struct job *j, const
         print_json(out, plans, in->target, *o->json, o->simulate ? &input : NULL, &job);
     } else if (st == ST_OK && o->simulate && !(o->svg && !strcmp(o->svg, "-"))) {
         simulate_print(&input, &job, stdout);
+        if (out->rounds)
+            printf("\nnote: simulated with one round of the exchanges of experts, as if their rows never exceeded "
+                   "\"expert_bound\"; a further round takes their exchanges and products once more, exposed\n");
     } else if (st == ST_OK && !o->dump && !o->svg) {
         print_summary(j, out, plans, in->target, in->multiprocessors);
         const struct draw_terminal terminal = find_terminal();

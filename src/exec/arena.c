@@ -29,7 +29,7 @@ enum status exec__host_open(struct exec *x, uint32_t arenas, struct err *e)
             TRY(map(x, a, e));
     x->scalars = (double *)(void *)x->arena[ARENA_SCALARS];
     x->loads = x->scalars + SCALAR_COUNT;
-    x->events = arena_array(&x->memory, _Atomic uint32_t, x->n_events);
+    x->events = arena_array(&x->memory, _Atomic uint32_t, x->n_events + 1);
     return ST_OK;
 }
 

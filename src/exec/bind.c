@@ -229,6 +229,18 @@ static void bind_rows(const struct exec *x, const struct plan_instr *in, struct 
     c->max_rows = to->bytes / (in->count * comm_type_size(c->type));
 }
 
+/* Rows of a round: bases are rows out, rows in, counts of all members. */
+static void bind_round(const struct exec *x, const struct plan_instr *in, struct comm_call *c)
+{
+    const bool back = in->op == PLAN_FROM_EXPERTS;
+    const struct plan_base *b = &x->plan->bases[in->first_base];
+    const uint64_t members = exec__group_size(x, in->channel);
+    c->row = in->count;
+    c->back = back;
+    c->row_counts = (uint32_t)(x->plan->buffers[b[2].buffer].bytes / sizeof(int32_t) / (members * members));
+    c->max_rows = x->plan->buffers[b[!back].buffer].bytes / (in->count * comm_type_size(c->type));
+}
+
 void exec__operands(const struct exec *x, const struct plan_instr *in, struct comm_call *c)
 {
     if (in->n_bases > 0)
@@ -243,6 +255,8 @@ void exec__operands(const struct exec *x, const struct plan_instr *in, struct co
         c->send_rows = exec__base(x, in, 2);
         c->recv_rows = exec__base(x, in, 3);
     }
+    if (c->op == COMM_ROWS)
+        c->send_rows = exec__base(x, in, 2);
 }
 
 /* To and from the ranks that hold my place in the other set; for an exchange these may be two. */
@@ -267,6 +281,8 @@ static void bind_call(struct exec *x, const struct plan_instr *in, uint32_t even
         [PLAN_ADD] = COMM_ADD,
         [PLAN_ALL_TO_ALL] = COMM_ALL_TO_ALL,
         [PLAN_ALL_TO_ALL_V] = COMM_ALL_TO_ALL_V,
+        [PLAN_TO_EXPERTS] = COMM_ROWS,
+        [PLAN_FROM_EXPERTS] = COMM_ROWS,
         [PLAN_SHIFT] = COMM_SHIFT,
         [PLAN_SCALARS] = COMM_ALL_REDUCE,
     };
@@ -291,6 +307,8 @@ static void bind_call(struct exec *x, const struct plan_instr *in, uint32_t even
         bind_message(x, in, c);
     if (in->op == PLAN_ALL_TO_ALL_V)
         bind_rows(x, in, c);
+    if (c->op == COMM_ROWS)
+        bind_round(x, in, c);
     if (in->op == PLAN_SCALARS) {
         c->type = COMM_F64;
         c->src = c->dst = x->scalars;
@@ -306,6 +324,8 @@ void exec__bind_list(struct exec *x, const struct plan_list *l)
         const struct plan_instr *in = &p->instrs[l->first_instr + i];
         if (in->op == PLAN_LOAD)
             x->replica[l->first_instr + i] = plan_set_index(p, in->my_set, x->rank) / (p->h->share ? p->h->share : 1);
+        if (in->op == PLAN_ROUNDS) /* where its ranks meet */
+            x->calls[l->first_instr + i].channel = in->channel;
         if (!exec__is_communication(in))
             continue;
         bind_call(x, in, i);

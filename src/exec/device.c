@@ -184,6 +184,20 @@ static void run_load(struct exec *x, const struct plan_instr *in)
                  d->streams[in->stream]);
 }
 
+static void run_extra(struct exec *x, uint32_t i)
+{
+    run_program(x, &x->plan->instrs[x->list->first_instr + i], i);
+}
+
+static void run_rounds(struct exec *x, uint32_t i)
+{
+    const struct exec__device *d = x->own;
+    if (d->tape)
+        cut(x, i, PLAN_NONE);
+    else
+        exec__device_rounds(x, i, run_extra);
+}
+
 static void communicate(struct exec *x, const struct plan_instr *in, uint32_t i)
 {
     const struct exec__device *d = x->own;
@@ -245,6 +259,9 @@ static void enqueue(struct exec *x, const struct plan_instr *in, uint32_t i)
     case PLAN_SUMSQ:
         run_sumsq(x, in);
         break;
+    case PLAN_ROUNDS:
+        run_rounds(x, i);
+        break;
     case PLAN_UPDATE:
         run_update(x, in);
         break;
@@ -259,6 +276,22 @@ static void enqueue(struct exec *x, const struct plan_instr *in, uint32_t i)
     exec__device_check(x, in);
 }
 
+/* What a ROUNDS repeats is done with it; returns how many instructions that are. */
+static uint32_t end_rounds(struct exec *x, uint32_t i)
+{
+    struct exec__device *d = x->own;
+    const struct plan_instr *in = &x->plan->instrs[x->list->first_instr + i];
+    const uint32_t n = in->op == PLAN_ROUNDS ? (uint32_t)in->count : 0;
+    for (uint32_t k = i + 1; k <= i + n; k++) {
+        for (uint32_t end = 0; end < 2 && x->times && x->step->traced; end++)
+            d->ops->stamp(2 * k + end, d->streams[in->stream]);
+        d->ops->record(k, d->streams[in->stream]);
+        d->recorded[k] = d->segment;
+        d->ops->mark((uint32_t *)(void *)&x->events[k], d->inputs, d->streams[in->stream]);
+    }
+    return n;
+}
+
 /* Enqueues the list: it runs, or goes onto the tape. */
 static void enqueue_list(struct exec *x)
 {
@@ -270,8 +303,10 @@ static void enqueue_list(struct exec *x)
     d->ops->copy(x->arena[ARENA_SCALARS], d->block, exec__block_bytes(x), origin);
     d->held = false;
     fork_streams(x);
-    for (uint32_t i = 0; i < x->list->n_instr; i++)
+    for (uint32_t i = 0; i < x->list->n_instr; i++) {
         enqueue(x, &in[i], i);
+        i += end_rounds(x, i);
+    }
     join_streams(x);
     d->ops->copy(d->block->scalars, x->scalars, x->plan->h->arena_bytes[ARENA_SCALARS], origin);
     if (d->tape)
@@ -289,7 +324,9 @@ static void play(struct exec *x, const struct exec__tape *tape)
             continue;
         d->now = in;
         fork_streams(x);
-        if (s->kernel == PLAN_NONE)
+        if (in->op == PLAN_ROUNDS)
+            exec__device_rounds(x, s->instr, run_extra);
+        else if (s->kernel == PLAN_NONE)
             exec__device_communicate(x, s->instr);
         else
             run_kernel(x, in, s->kernel);
@@ -326,6 +363,7 @@ void exec__device_run(struct exec *x, double *scalars)
     load(x);
     exec__first_scalars(x, d->block->scalars);
     d->block->inputs = exec__first_inputs(x);
+    d->block->rounds = 0;
     x->comm_backend->begin(x->comm, x->epoch);
     if (d->graphs && d->ran[list] && !tape->n) {
         d->tape = tape;

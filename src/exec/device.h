@@ -21,8 +21,8 @@ struct exec__tape {
 struct exec__pinned_call {
     struct comm_call call;
     uint64_t out_bytes, in_bytes, count_bytes; /* of src, dst, and each array of row counts; 0: not copied */
-    int32_t *sent, *received;                  /* pinned row counts */
-    bool direct; /* operands stay in device memory; then the block of this rank is copied: */
+    int32_t *sent, *received; /* pinned row counts; of ROUNDS: of all members, and what comes to this one in a round */
+    bool direct;              /* operands stay in device memory; then the block of this rank is copied: */
     const unsigned char *own_from;
     unsigned char *own_to;
     uint64_t own_bytes;
@@ -32,6 +32,7 @@ struct exec__pinned_call {
 struct exec__block {
     struct step_inputs inputs;
     double discarded[SCALAR_COUNT];
+    double rounds;    /* SCALAR_ROUNDS of this rank so far */
     double scalars[]; /* plan_scalars_bytes(): the loads of experts are behind them */
 };
 uint64_t exec__block_bytes(const struct exec *x);
@@ -92,6 +93,11 @@ bool exec__device_kernel_is_direct(const struct exec *x, const struct plan_kerne
 bool exec__device_call_is_direct(const struct exec *x, const struct plan_instr *in);
 /* Enqueues communication i of the list, whose waits are on its stream. */
 void exec__device_communicate(struct exec *x, uint32_t i);
+
+/* The same of an exchange of a further round; what it waits for is done. */
+void exec__device_exchange(struct exec *x, uint32_t i, uint32_t round);
+/* Carries out ROUNDS number i of the list; run: enqueues a RUN of it. */
+void exec__device_rounds(struct exec *x, uint32_t i, void (*run)(struct exec *x, uint32_t i));
 
 /* Leaves by process_fail() when the device has an error. in: NULL, not known. */
 void exec__device_check(const struct exec *x, const struct plan_instr *in);

@@ -21,6 +21,12 @@ static void sizes(const struct exec *x, const struct plan_instr *in, struct exec
         p->in_bytes = c->max_rows * c->row * comm_type_size(c->type);
         p->count_bytes = members * c->row_counts * sizeof(int32_t);
     }
+    if (c->op == COMM_ROWS) {
+        const struct plan_base *b = &x->plan->bases[in->first_base];
+        p->out_bytes = x->plan->buffers[b[0].buffer].bytes;
+        p->in_bytes = x->plan->buffers[b[1].buffer].bytes;
+        p->count_bytes = x->plan->buffers[b[2].buffer].bytes;
+    }
 }
 
 static bool is_direct(const struct exec *x, enum comm_op op)
@@ -60,6 +66,10 @@ static void measure(struct exec *x, struct room *rooms)
         const struct plan_instr *in = &x->plan->instrs[i];
         struct exec__pinned_call *p = &d->call[i];
         struct room *r = &rooms[in->stream];
+        if (in->op == PLAN_ROUNDS) {
+            p->count_bytes = x->plan->buffers[x->plan->bases[in->first_base].buffer].bytes;
+            grow(&r->counts, p->count_bytes);
+        }
         if (!exec__is_communication(in) || in->op == PLAN_ADD)
             continue;
         sizes(x, in, p);
@@ -84,7 +94,7 @@ static void bind_call(struct exec *x, uint32_t i, const struct room *r)
     p->received = (int32_t *)(void *)(at + r->out + r->in + r->counts);
     p->call.send_rows = p->sent;
     p->call.recv_rows = p->received;
-    if (!d->by_host)
+    if (!d->by_host || x->plan->instrs[i].op == PLAN_ROUNDS)
         return;
     p->call.device = p->direct;
     if (!p->direct) {
@@ -107,7 +117,7 @@ static enum status bind_calls(struct exec *x, struct err *e)
     }
     d->staging = d->ops->host_alloc(bytes);
     for (uint32_t i = 0; d->staging && i < x->plan->h->count[PLAN_S_INSTRS]; i++)
-        if (exec__is_communication(&x->plan->instrs[i]))
+        if (exec__is_communication(&x->plan->instrs[i]) || x->plan->instrs[i].op == PLAN_ROUNDS)
             bind_call(x, i, &rooms[x->plan->instrs[i].stream]);
     return d->staging ? ST_OK
                       : err_set(e, ST_DEVICE, NULL,
@@ -147,7 +157,7 @@ enum status exec__device_comm(struct exec *x, struct comm_setup *setup, struct e
 bool exec__device_call_is_direct(const struct exec *x, const struct plan_instr *in)
 {
     const struct exec__device *d = x->own;
-    return !d->by_host && in->op == PLAN_ALL_TO_ALL_V;
+    return !d->by_host && (in->op == PLAN_ALL_TO_ALL_V || in->op == PLAN_TO_EXPERTS || in->op == PLAN_FROM_EXPERTS);
 }
 
 static void add(struct exec *x, const struct comm_call *c, void *stream)
@@ -168,7 +178,8 @@ static void copy_counts(struct exec *x, const struct exec__pinned_call *p, const
     const struct exec__device *d = x->own;
     if (p->count_bytes) {
         d->ops->copy(p->sent, c->send_rows, p->count_bytes, stream);
-        d->ops->copy(p->received, c->recv_rows, p->count_bytes, stream);
+        if (c->recv_rows)
+            d->ops->copy(p->received, c->recv_rows, p->count_bytes, stream);
     }
 }
 
@@ -189,6 +200,8 @@ static void by_host(struct exec *x, const struct exec__pinned_call *p, const str
     ops->copy(p->own_to, p->own_from, p->own_bytes, stream);
     ops->copy((void *)(uintptr_t)p->call.src, c->src, p->out_bytes, stream);
     copy_counts(x, p, c, stream);
+    if (c->back) /* rows of other rounds stay */
+        ops->copy(p->call.dst, c->dst, p->in_bytes, stream);
     ops->mark((uint32_t *)(void *)&x->events[p->call.waits[0]], d->inputs, stream);
     if (!ops->can_wait_word())
         ops->synchronize_stream(stream);
@@ -216,4 +229,20 @@ void exec__device_communicate(struct exec *x, uint32_t i)
     /* once, where the sums are known: on the host the first update that needs it does it */
     if (in->op == PLAN_SCALARS && x->plan->h->clip)
         x->compute->clip(d->inputs, x->scalars, x->clip_norm, stream);
+}
+
+void exec__device_exchange(struct exec *x, uint32_t i, uint32_t round)
+{
+    const struct exec__device *d = x->own;
+    const uint32_t at = x->list->first_instr + i;
+    void *stream = d->streams[x->plan->instrs[at].stream];
+    struct exec__pinned_call p = d->call[at];
+    p.call.round = round;
+    if (!d->by_host) {
+        by_device(x, &p, &x->calls[at], stream);
+        return;
+    }
+    atomic_store(&x->events[p.call.event], 0);
+    atomic_store(&x->events[p.call.waits[0]], 0);
+    by_host(x, &p, &x->calls[at], stream);
 }

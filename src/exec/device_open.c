@@ -111,7 +111,7 @@ static uint32_t count_cuts(const struct exec *x, const struct plan_list *l)
     uint32_t n = 0;
     for (uint32_t i = 0; i < l->n_instr; i++) {
         const struct plan_instr *in = &x->plan->instrs[l->first_instr + i];
-        n += exec__device_call_is_direct(x, in);
+        n += exec__device_call_is_direct(x, in) || in->op == PLAN_ROUNDS;
         if (in->op != PLAN_RUN)
             continue;
         const struct plan_program *p = &x->plan->programs[in->program];

@@ -22,7 +22,7 @@ static enum status open_emulation(struct exec *x, const struct exec_setup *s, st
     m->bytes = least > MESSAGE ? least : MESSAGE;
     m->operands = arena_alloc(&x->memory, 2 * m->bytes);
     if (!s->times)
-        x->times = arena_array(&x->memory, double, 2 * (size_t)x->n_events);
+        x->times = arena_array(&x->memory, double, 2 * (size_t)x->n_events + 2);
     return exec__host_open(x, 1u << ARENA_SCALARS, e);
 }
 
@@ -35,7 +35,7 @@ static void operands(const struct exec *x, const struct plan_instr *in, struct c
         return;
     uint64_t members = c->channel == UINT32_MAX ? 1 : exec__group_size(x, c->channel);
     uint64_t most = m->bytes / (members * comm_type_size(c->type));
-    if (c->op == COMM_ALL_TO_ALL_V) /* the balanced case */
+    if (c->op == COMM_ALL_TO_ALL_V || c->op == COMM_ROWS) /* the balanced case */
         c->op = COMM_ALL_TO_ALL;
     if (c->count > most)
         c->count = most;

@@ -179,6 +179,11 @@ static void run_program(struct exec *x, const struct plan_instr *in)
     }
 }
 
+static void run_rounds(struct exec *x, const struct plan_instr *in)
+{
+    exec__run_rounds(x, in, run_program);
+}
+
 static void run_sumsq(struct exec *x, const struct plan_instr *in)
 {
     const struct exec__bucket *b = &x->buckets[in->bucket];
@@ -226,7 +231,8 @@ static void run_update(struct exec *x, const struct plan_instr *in)
 static void carry_out(struct exec *x, const struct plan_instr *in, uint32_t i, uint32_t before)
 {
     static void (*const run[PLAN_OP_COUNT])(struct exec * x, const struct plan_instr *in) = {
-        [PLAN_LOAD] = run_load, [PLAN_RUN] = run_program, [PLAN_SUMSQ] = run_sumsq, [PLAN_UPDATE] = run_update
+        [PLAN_LOAD] = run_load,     [PLAN_RUN] = run_program,   [PLAN_SUMSQ] = run_sumsq,
+        [PLAN_UPDATE] = run_update, [PLAN_ROUNDS] = run_rounds,
     };
     (void)before;
     if (x->times)

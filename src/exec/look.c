@@ -80,7 +80,7 @@ static struct exec_task task_of(const struct exec *x, const struct exec_place *p
     const struct plan_instr *in = instr_at(x, p, i);
     const struct comm_call *call = &x->calls[in - x->plan->instrs];
     struct exec_task t = { .instr = i, .stream = in->stream, .node = in->node, .peer = -1, .from = -1 };
-    t.host = !exec__is_communication(in) || in->op == PLAN_ADD;
+    t.host = (!exec__is_communication(in) && in->op != PLAN_ROUNDS) || in->op == PLAN_ADD;
     if (t.host)
         return t;
     if (call->channel == UINT32_MAX) {

@@ -52,7 +52,7 @@ static enum status open_comm(struct exec *x, const struct exec_setup *s, struct 
         .n_streams = n_streams,
         .max_ctas = ctas,
         .max_calls = most_calls(p),
-        .events = { .at = x->events, .n = x->n_events, .times = x->times },
+        .events = { .at = x->events, .n = x->n_events + 1, .times = x->times },
         .overflow = exec__overflow,
         .self = x,
     };
@@ -89,7 +89,7 @@ static struct exec *new_exec(const struct exec_setup *s)
         x->n_events = s->plan->lists[i].n_instr > x->n_events ? s->plan->lists[i].n_instr : x->n_events;
     if (!s->compute->device)
         x->spent = arena_array(&x->memory, double, h->count[PLAN_S_LISTS] * (uint64_t)EXEC_SPENT);
-    x->times = s->times ? arena_array(&x->memory, double, 2 * (size_t)x->n_events) : NULL;
+    x->times = s->times ? arena_array(&x->memory, double, 2 * (size_t)x->n_events + 2) : NULL;
     return x;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "comm/rows.h"
 #include "exec/machine.h"
 
 /* A kernel of the plan, all but its pointers filled in. */
@@ -71,10 +72,11 @@ struct exec {
     const double *loads;               /* where the host finds these when a list has run */
     double *discarded;                 /* [SCALAR_COUNT] where kernels that compute something again add to */
     uint32_t n_events;                 /* instructions of the longest list */
-    _Atomic uint32_t *events;          /* [n_events] at least */
-    double *times;                     /* [2*n_events], or NULL */
-    double copy_waited;                /* exec_copy_waited() */
-    bool runs_forward;                 /* the last program that ran did */
+    _Atomic uint32_t
+        *events;        /* [n_events + 1] at least: the last of no instruction, but of an exchange of a further round */
+    double *times;      /* [2*n_events + 2], or NULL */
+    double copy_waited; /* exec_copy_waited() */
+    bool runs_forward;  /* the last program that ran did */
     double *spent, spent_until; /* [lists][EXEC_SPENT], and clock_now() up to which it counts; NULL: nothing does */
 
     /* the plan, bound to this rank */
@@ -166,6 +168,19 @@ void exec__check_bucket(struct exec *x, const struct plan_instr *in);
 /* What an update is about to write: is all of it finite? */
 bool exec__is_finite(const struct exec *x, const struct plan_instr *in);
 
+/* Returns when what the instruction waits for has happened; the time since the last call was spent on the instruction. */
+void exec__wait(struct exec *x, const struct plan_instr *in);
+void exec__spend(struct exec *x, const struct plan_instr *in);
+
+/* ---- further rounds (rounds.c) ---------------------------------------------------------------------------------- */
+
+/* Of a ROUNDS; all: its counts, in host memory. */
+struct comm_rounds exec__rounds(const struct exec *x, const struct plan_instr *in, const int32_t *all);
+uint32_t exec__round_member(const struct exec *x, const struct plan_instr *in);
+/* Carries a ROUNDS out; run: a RUN. */
+void exec__run_rounds(struct exec *x, const struct plan_instr *in,
+                      void (*run)(struct exec *x, const struct plan_instr *in));
+
 /* ---- checksums (sums.c) ---------------------------------------------------------------------------------------- */
 
 /* Fills in x->sums but for its memory, when buckets are bound; bind() gives it memory, zeroed but for `at`, and the updates what they
@@ -182,7 +197,8 @@ void exec__sums_judge(const struct exec *x, const struct plan_instr *in);
 /* All others are computations. */
 static inline bool exec__is_communication(const struct plan_instr *in)
 {
-    return in->op != PLAN_LOAD && in->op != PLAN_RUN && in->op != PLAN_SUMSQ && in->op != PLAN_UPDATE;
+    return in->op != PLAN_LOAD && in->op != PLAN_RUN && in->op != PLAN_SUMSQ && in->op != PLAN_UPDATE &&
+           in->op != PLAN_ROUNDS;
 }
 
 /* Bytes from the start of gathered numbers to those of this rank. */

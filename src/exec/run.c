@@ -169,6 +169,7 @@ static enum exec_spent kind_of(struct exec *x, const struct plan_instr *in)
     switch ((enum plan_op)in->op) {
     case PLAN_LOAD:
         return EXEC_LOADS;
+    case PLAN_ROUNDS:
     case PLAN_RUN: /* a program that only turns a tensor round has no pass: it counts as what ran before it */
         if (in->pass != IR_PASS_NONE)
             x->runs_forward = in->pass == IR_PASS_F;
@@ -184,6 +185,8 @@ static enum exec_spent kind_of(struct exec *x, const struct plan_instr *in)
         return EXEC_GATHERS;
     case PLAN_ALL_TO_ALL:
     case PLAN_ALL_TO_ALL_V:
+    case PLAN_TO_EXPERTS:
+    case PLAN_FROM_EXPERTS:
         return EXEC_ALL_TO_ALL;
     case PLAN_SCALARS:
         return EXEC_SCALARS;
@@ -192,8 +195,7 @@ static enum exec_spent kind_of(struct exec *x, const struct plan_instr *in)
     }
 }
 
-/* The time since the last call was spent on this. */
-static void spend(struct exec *x, const struct plan_instr *in)
+void exec__spend(struct exec *x, const struct plan_instr *in)
 {
     double now = clock_now();
     x->spent[(size_t)(x->list - x->plan->lists) * EXEC_SPENT + kind_of(x, in)] += now - x->spent_until;
@@ -213,17 +215,37 @@ static void wait_until(struct exec *x, uint32_t i)
     if (atomic_load_explicit(&x->events[i], memory_order_acquire) == x->epoch)
         return;
     x->comm_backend->wait(x->comm, i);
-    spend(x, &x->plan->instrs[x->list->first_instr + i]);
+    exec__spend(x, &x->plan->instrs[x->list->first_instr + i]);
+}
+
+void exec__wait(struct exec *x, const struct plan_instr *in)
+{
+    const uint32_t *waits = &x->plan->waits[in->first_wait];
+    for (uint32_t w = 0; w < in->n_waits; w++)
+        wait_until(x, waits[w]);
+}
+
+/* What a ROUNDS repeats is done with it; returns how many instructions that are. */
+static uint32_t end_rounds(struct exec *x, uint32_t i)
+{
+    const struct plan_instr *in = &x->plan->instrs[x->list->first_instr + i];
+    const uint32_t n = in->op == PLAN_ROUNDS ? (uint32_t)in->count : 0;
+    for (uint32_t k = i + 1; k <= i + n; k++) {
+        if (x->times)
+            x->times[2 * (size_t)k] = x->times[2 * (size_t)k + 1] = x->times[2 * (size_t)i + 1];
+        atomic_store_explicit(&x->events[k], x->epoch, memory_order_release);
+    }
+    if (n)
+        x->comm_backend->notify(x->comm);
+    return n;
 }
 
 static void compute(struct exec *x, uint32_t i, uint32_t before, exec__carry_out carry_out)
 {
     const struct plan_instr *in = &x->plan->instrs[x->list->first_instr + i];
-    const uint32_t *waits = &x->plan->waits[in->first_wait];
-    for (uint32_t w = 0; w < in->n_waits; w++)
-        wait_until(x, waits[w]);
+    exec__wait(x, in);
     carry_out(x, in, i, before);
-    spend(x, in);
+    exec__spend(x, in);
     atomic_store_explicit(&x->events[i], x->epoch, memory_order_release);
     if (x->wakes[in - x->plan->instrs])
         x->comm_backend->notify(x->comm);
@@ -236,7 +258,7 @@ static void communicate(struct exec *x, const struct plan_instr *in, uint32_t i)
     if (gathered) {
         x->compute->checksum(&x->buckets[in->bucket].update, gathered, true);
         exec__sums_judge(x, in);
-        spend(x, in);
+        exec__spend(x, in);
     }
     x->comm_backend->launch(x->comm, &x->calls[in - x->plan->instrs]);
     if (in->stream == PLAN_COMPUTE_STREAM)
@@ -269,6 +291,9 @@ void exec__loop(struct exec *x, exec__carry_out carry_out, double *scalars)
             compute(x, i, before, carry_out);
         else if (i >= launched)
             communicate(x, in, i);
+        const uint32_t extra = end_rounds(x, i);
+        i += extra;
+        in += extra;
         if (computes || in->stream == PLAN_COMPUTE_STREAM)
             before = i;
     }

@@ -76,12 +76,17 @@ static void name_of(const struct exec *x, const struct plan_instr *in, char *tex
     case PLAN_EXCHANGE:
     case PLAN_ALL_TO_ALL:
     case PLAN_ALL_TO_ALL_V:
+    case PLAN_TO_EXPERTS:
+    case PLAN_FROM_EXPERTS:
         snprintf(text, size, "%s %s %s",
                  in->op == PLAN_SEND       ? "send"
                  : in->op == PLAN_RECV     ? "receive"
                  : in->op == PLAN_EXCHANGE ? "exchange"
                                            : "all-to-all",
                  pass, tensor ? tensor->name : "");
+        break;
+    case PLAN_ROUNDS:
+        snprintf(text, size, "rounds %s %s", pass, tensor ? tensor->name : "");
         break;
     case PLAN_SCALARS:
         snprintf(text, size, "all-reduce scalars");

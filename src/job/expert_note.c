@@ -116,7 +116,8 @@ static bool write_bounds(const struct expert_note *n, char text[EXPERT_NOTE])
     snprintf(text, EXPERT_NOTE,
              "no \"expert_bound\" is set, so memory is planned for the worst case, all tokens at the experts of one "
              "rank: %s per rank. "
-             "With expert_bound 1.25, 1.5 or 2 it is %s, %s or %s, and a step that needs more rows stops the run",
+             "With expert_bound 1.25, 1.5 or 2 it is %s, %s or %s, and a step that needs more rows stops the run, or "
+             "with \"overflow\": \"rounds\" takes longer",
              compile_bytes(worst, now), with[0], with[1], with[2]);
     return true;
 }

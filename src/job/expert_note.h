@@ -15,7 +15,7 @@ struct expert_note {
 };
 /* Is there anything to compile for: has the model experts, and does the strategy exchange their rows? */
 bool expert_note_applies(const struct ir_graph *g, const json_t *strategy);
-enum { EXPERT_NOTE = 512 };
+enum { EXPERT_NOTE = 640 };
 /* Compiles the job with several values of expert_bound, or, where there is one or it saves nothing, with such rows sent again. False: there is nothing to
  * say, since that makes less than a tenth of the memory of a rank; or it would take long. */
 bool expert_note_write(const struct expert_note *n, char text[EXPERT_NOTE]);

@@ -11,6 +11,7 @@
 struct outcome {
     double loss, grad_norm, aux_loss;
     uint64_t dropped;
+    double rounds;
     bool empty;                       /* no target counted */
     bool finite, stop, save, written; /* written: every rank has done its share of the checkpoint under way */
 };
@@ -29,6 +30,7 @@ static struct outcome read_sums(const struct train *t, const double *sums)
         .grad_norm = sqrt(sums[SCALAR_NORM2]),
         .aux_loss = sums[SCALAR_AUX] / n,
         .dropped = (uint64_t)sums[SCALAR_DROPPED],
+        .rounds = sums[SCALAR_ROUNDS],
         .stop = sums[SCALAR_STOP] > 0,
         .save = sums[SCALAR_SAVE] > 0,
         .written = sums[SCALAR_WRITTEN] == world_size(),
@@ -133,13 +135,15 @@ static struct metrics_row row_of(struct train *t, const struct outcome *o, doubl
     };
 }
 
-/* How many samples of each source of a blend there were so far. */
-static uint32_t sample_cells(const struct train *t, struct metrics_cell *cells)
+/* Further rounds of the step, and how many samples of each source of a blend there were so far. */
+static uint32_t more_cells(const struct train *t, double rounds, struct metrics_cell *cells)
 {
+    if (t->rounds)
+        *cells++ = (struct metrics_cell){ .kind = METRICS_ROUNDS, .value = rounds };
     for (uint32_t i = 0; i < t->feed.blend.n; i++)
         cells[i] = (struct metrics_cell){ METRICS_SAMPLES, t->feed.sources[i].source.name,
                                           (double)feed_taken(&t->feed, i, t->sample) };
-    return t->feed.blend.n;
+    return t->feed.blend.n + t->rounds;
 }
 
 static void show_row(struct train *t, const struct metrics_row *row)
@@ -155,11 +159,11 @@ static void show_row(struct train *t, const struct metrics_row *row)
     train__show_values(t, values, sizeof values / sizeof *values);
 }
 
-static void record(struct train *t, const struct metrics_row *row)
+static void record(struct train *t, const struct metrics_row *row, double rounds)
 {
-    struct metrics_cell cells[TRAIN_SOURCES_MAX];
+    struct metrics_cell cells[TRAIN_SOURCES_MAX + 1];
     if (t->trouble.status == ST_OK) /* no row behind half a row */
-        metrics_write(&t->metrics, row, cells, sample_cells(t, cells), &t->trouble);
+        metrics_write(&t->metrics, row, cells, more_cells(t, rounds, cells), &t->trouble);
     show_row(t, row);
     log_step(&t->log, &(struct log_step){ .step = row->step,
                                           .steps = t->last_step,
@@ -348,7 +352,7 @@ static enum status run_steps(struct train *t, struct err *e)
         if (t->tracing && train__is_traced(t, t->step))
             TRY(train__trace_step(t, e));
         const struct metrics_row row = row_of(t, &o, seconds);
-        record(t, &row);
+        record(t, &row, o.rounds);
         TRY(after_step(t, &o, e));
         stop = o.stop;
     }

@@ -25,7 +25,10 @@ static enum status cannot(const struct metrics *m, const char *what, struct err 
 
 static void column_name(const struct metrics_cell *c, char name[METRICS_NAME])
 {
-    snprintf(name, METRICS_NAME, "%s.%.80s", c->kind == METRICS_SAMPLES ? "samples" : "eval_loss", c->of);
+    if (c->kind == METRICS_ROUNDS)
+        snprintf(name, METRICS_NAME, "overflow_rounds");
+    else
+        snprintf(name, METRICS_NAME, "%s.%.80s", c->kind == METRICS_SAMPLES ? "samples" : "eval_loss", c->of);
 }
 
 /* The number of an extra column; m->n_extra: there is none of that name. */

@@ -11,11 +11,11 @@
 
 enum { METRICS_ROW = 4096, METRICS_EXTRA = 128, METRICS_NAME = 96 };
 
-/* Columns behind the others, where a job has them: samples.NAME, of the sources of a blend; eval_loss.NAME, of sets to evaluate on. */
-enum metrics_kind { METRICS_SAMPLES, METRICS_EVAL };
+/* Columns behind the others, where a job has them: overflow_rounds, of experts with further rounds; samples.NAME, of the sources of a blend; eval_loss.NAME, of sets to evaluate on. */
+enum metrics_kind { METRICS_ROUNDS, METRICS_SAMPLES, METRICS_EVAL };
 struct metrics_cell {
     enum metrics_kind kind;
-    const char *of;
+    const char *of; /* NAME */
     double value;
 };
 

@@ -95,6 +95,7 @@ struct train {
     struct metrics metrics;
     struct events curves;      /* rank 0, with o->tensorboard */
     struct load load;          /* rank 0 */
+    bool rounds;               /* rank 0: experts have further rounds, which are counted */
     double spent[TRAIN_SPENT]; /* seconds */
 
     struct train_samples *samples; /* rank 0, where there are any */

@@ -254,6 +254,7 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
     }
     if (st == ST_OK && note)
         note_experts(t, out);
+    t->rounds = st == ST_OK && out->rounds;
     if (st == ST_USAGE)
         say_how_to_launch(t, &in, e);
     if (st == ST_OK && train__emulates(t) && !t->o->machine)

@@ -41,9 +41,11 @@ static void report_end(struct train *t)
 
 static enum status open_metrics(struct train *t, struct err *e)
 {
-    struct metrics_cell columns[2 * TRAIN_SOURCES_MAX];
+    struct metrics_cell columns[2 * TRAIN_SOURCES_MAX + 1];
     const struct train_sources *sets = &t->config->eval_data;
     uint32_t n = 0;
+    if (t->rounds)
+        columns[n++] = (struct metrics_cell){ .kind = METRICS_ROUNDS };
     for (uint32_t i = 0; i < t->feed.blend.n; i++)
         columns[n++] = (struct metrics_cell){ .kind = METRICS_SAMPLES, .of = t->feed.sources[i].source.name };
     for (uint32_t i = 0; i < train__eval_sets(t) && *sets->at[i].name; i++)

@@ -134,6 +134,8 @@ static enum draw_kind kind_of(const struct plan_instr *in)
         return DRAW_MOVE;
     case PLAN_ALL_TO_ALL:
     case PLAN_ALL_TO_ALL_V:
+    case PLAN_TO_EXPERTS:
+    case PLAN_FROM_EXPERTS:
         return DRAW_ALL_TO_ALL;
     case PLAN_ALL_REDUCE:
     case PLAN_REDUCE_SCATTER:
@@ -188,7 +190,7 @@ static void add_boxes(struct drawing *d, const struct place *place, uint32_t str
     uint32_t m = p->lists[c->list].microbatches;
     uint8_t *fused = find_fused(d, place->cls, m);
     for (uint32_t i = 0; i < c->n; i++, in++) {
-        if (in->stream != stream)
+        if (in->stream != stream || in->op == PLAN_ROUNDS || plan_is_extra(in))
             continue;
         struct draw_box b = { .start = c->spans[i].start, .end = c->spans[i].end, .row = row, .kind = kind_of(in) };
         b.number = in->mb == 0xffff ? DRAW_NO_NUMBER : in->mb;

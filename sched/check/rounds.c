@@ -1,0 +1,223 @@
+/* Rounds of experts (PLAN_ROUNDS): what is repeated runs as often on all members of the group, for rows of rounds that nobody else carries,
+ * and leaves the plan right however often it runs, also never. Here: that its instructions belong together, that all members know one matrix of
+ * counts, and that each exchange of round 0 has one of further rounds beside it. That a round finds nothing of the one before it, and
+ * what is outside nothing of a round, is the matter of memory.c. */
+#include "ir/freeze.h"
+#include "sched/check/values.h"
+
+#include <inttypes.h>
+
+struct rounds {
+    struct check *c;
+    const struct check_list *l;
+    const struct plan *p;
+    const struct plan_instr *in; /* of the list */
+    uint32_t cls, n;
+};
+
+static const struct plan_base *base(const struct rounds *r, uint32_t i, uint32_t k)
+{
+    return &r->p->bases[r->in[i].first_base + k];
+}
+
+static bool is_exchange(const struct plan_instr *in)
+{
+    return in->op == PLAN_TO_EXPERTS || in->op == PLAN_FROM_EXPERTS;
+}
+
+/* The base of an exchange whose buffer holds what a device has of all rounds, or of one. */
+static uint32_t whole_side(const struct plan_instr *in)
+{
+    return in->op == PLAN_FROM_EXPERTS;
+}
+
+static uint64_t rows_of_round(const struct rounds *r, uint32_t i)
+{
+    const struct plan_base *b = base(r, i, !whole_side(&r->in[i]));
+    const uint64_t row = r->in[i].count * ir_dtype_size((enum ir_dtype)r->in[i].type, r->p->h->compute);
+    return b->arena == ARENA_WORK ? r->p->buffers[b->buffer].bytes / row : 0;
+}
+
+static uint32_t group_of(const struct rounds *r, uint32_t i)
+{
+    return r->p->channels[r->in[i].channel].group;
+}
+
+static enum status wrong(const struct rounds *r, uint32_t i, const char *what)
+{
+    return check_wrong(r->c, RULE_ROUNDS, (struct check_place){ r->cls, r->l, i }, "%s", what);
+}
+
+/* Of the microbatch, over the group and with the counts of the ROUNDS; as many rows a round as in its first exchange. */
+static enum status check_exchange(const struct rounds *r, uint32_t begin, uint32_t i)
+{
+    if (!check_same_members(r->c, r->cls, group_of(r, begin), group_of(r, i), true) ||
+        base(r, i, 2)->buffer != base(r, begin, 0)->buffer || base(r, i, 2)->arena != ARENA_WORK)
+        return wrong(r, i, "has other members or other counts than the ROUNDS that repeats it");
+    if (rows_of_round(r, i) != rows_of_round(r, begin + 1) || rows_of_round(r, i) == 0)
+        return check_wrong(r->c, RULE_ROUNDS, (struct check_place){ r->cls, r->l, i },
+                           "has room for %" PRIu64 " rows in a round, the first exchange that is repeated for %" PRIu64,
+                           rows_of_round(r, i), rows_of_round(r, begin + 1));
+    return ST_OK;
+}
+
+/* Experts of the group's devices, with the counts of the round; gradients are added to. */
+static enum status check_extra_run(const struct rounds *r, uint32_t begin, uint32_t i)
+{
+    const struct plan_program *g = &r->p->programs[r->in[i].program];
+    if (g->ep != check_group_size(r->c, r->cls, group_of(r, begin)) || g->eval != !r->l->train ||
+        r->c->classes[r->cls].programs[r->in[i].program].scalars)
+        return wrong(r, i, "is repeated, but is no pass of the experts of the ROUNDS");
+    for (uint32_t k = g->first_kernel; k < g->first_kernel + g->n_kernels; k++)
+        if (r->p->kernels[k].op != IR_OP_EXPERTS ||
+            r->c->g->ops.at[r->p->kernels[k].graph_op].in[1] != r->in[begin].tensor)
+            return wrong(r, i, "is repeated, but is no pass of the experts of the ROUNDS");
+    for (uint32_t k = 0; k < g->n_slots; k++) {
+        const struct plan_base *b = base(r, i, k);
+        const bool counts = b->arena == ARENA_WORK && r->p->slots[g->first_slot + k].kind == SLOT_TENSOR &&
+                            r->p->buffers[b->buffer].what == r->in[begin].tensor;
+        if (counts && b->buffer != base(r, begin, 1)->buffer)
+            return wrong(r, i, "does not take the counts of the round");
+        if (b->first)
+            return wrong(r, i, "is repeated, but writes a gradient instead of adding to it");
+    }
+    return ST_OK;
+}
+
+/* A forward alone, or a backward whole. */
+static enum status check_passes(const struct rounds *r, uint32_t begin, uint32_t end)
+{
+    bool has[IR_PASS_NONE + 1] = { false }, trains = false;
+    for (uint32_t i = begin + 1; i < end; i++)
+        if (r->in[i].op == PLAN_RUN) {
+            has[r->in[i].pass] = true;
+            const struct plan_program *g = &r->p->programs[r->in[i].program];
+            const struct ir_node_op *op = &r->c->g->ops.at[r->p->kernels[g->first_kernel].graph_op];
+            trains = trains || (ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW) && ir_op_trains(r->c->g, op));
+        }
+    const uint32_t pass = r->in[begin].pass;
+    const bool back = has[IR_PASS_B] || has[IR_PASS_BI] || has[IR_PASS_BW];
+    const bool fits = pass == IR_PASS_F ? has[IR_PASS_F] && !back
+                      : pass == IR_PASS_B
+                          ? has[IR_PASS_B] && !has[IR_PASS_BI] && !has[IR_PASS_BW]
+                          : pass == IR_PASS_BI && has[IR_PASS_BI] && !has[IR_PASS_B] && has[IR_PASS_BW] == trains;
+    return fits ? ST_OK : wrong(r, begin, "does not repeat all of its pass");
+}
+
+static enum status check_begin(const struct rounds *r, uint32_t i)
+{
+    const struct plan_instr *in = &r->in[i];
+    const struct plan_base *b = base(r, i, 0);
+    const uint32_t *classes;
+    const uint64_t members = check_group_size(r->c, r->cls, group_of(r, i));
+    if (check_group_classes(r->c, r->cls, group_of(r, i), &classes) != 1)
+        return wrong(r, i, "is of a group with ranks of several rank classes");
+    if (!is_exchange(&in[1]) || whole_side(&in[1]))
+        return wrong(r, i, "does not begin with rows to the experts");
+    for (uint32_t k = 0; k < 2; k++)
+        if (b[k].arena != ARENA_WORK || r->p->buffers[b[k].buffer].role != SLOT_TENSOR ||
+            r->p->buffers[b[k].buffer].mb != in->mb || r->p->buffers[b[k].buffer].what != in->tensor ||
+            b[k].offset != r->p->buffers[b[k].buffer].offset)
+            return wrong(r, i, "has bases that are not counts of its microbatch");
+    if (r->p->buffers[b[0].buffer].bytes != members * r->p->buffers[b[1].buffer].bytes ||
+        r->p->buffers[b[1].buffer].bytes % (members * sizeof(int32_t)))
+        return wrong(r, i, "has bases that are not the counts of all members and of this one");
+    for (uint32_t k = 2; k < in->n_bases; k++)
+        if (check_bucket_of(r->p, &b[k], SLOT_GRAD) == PLAN_NONE || !plan_zeroed_bytes(r->p, &b[k]))
+            return wrong(r, i, "zeroes what is no gradient");
+    return ST_OK;
+}
+
+static enum status check_one(const struct rounds *r, uint32_t begin)
+{
+    const uint32_t end = begin + 1 + (uint32_t)r->in[begin].count;
+    TRY(check_begin(r, begin));
+    for (uint32_t i = begin + 1; i < end; i++) {
+        if (r->in[i].mb != r->in[begin].mb || r->in[i].stream != PLAN_COMPUTE_STREAM)
+            return wrong(r, i,
+                         "is repeated, but is of another microbatch than the ROUNDS, or not on the stream of compute");
+        TRY(is_exchange(&r->in[i]) ? check_exchange(r, begin, i) : check_extra_run(r, begin, i));
+    }
+    return check_passes(r, begin, end);
+}
+
+/* Further rounds of the exchange number i: from the same rows, or to the same, which are complete before they are read. */
+static bool has_twin(const struct rounds *r, uint32_t i)
+{
+    const uint32_t whole = whole_side(&r->in[i]);
+    for (uint32_t k = 0; k < r->n; k++)
+        if (plan_is_extra(&r->in[k]) && r->in[k].op == r->in[i].op && r->in[k].tensor == r->in[i].tensor &&
+            base(r, k, whole)->buffer == base(r, i, whole)->buffer && base(r, k, 2)->buffer == base(r, i, 2)->buffer &&
+            rows_of_round(r, k) == rows_of_round(r, i) && (!whole || k < i))
+            return true;
+    return false;
+}
+
+enum status check_rounds(struct check *c, const struct check_list *l)
+{
+    for (uint32_t cls = 0; cls < c->n; cls++) {
+        const struct rounds r = { c, l, c->classes[cls].p, check_instrs(c, l, cls), cls, check_n_instrs(c, l, cls) };
+        for (uint32_t i = 0; i < r.n; i++) {
+            if (r.in[i].op == PLAN_ROUNDS)
+                TRY(check_one(&r, i));
+            if (is_exchange(&r.in[i]) && !r.in[i].tag && !has_twin(&r, i))
+                return wrong(&r, i, "has no further rounds of the same rows");
+        }
+    }
+    return ST_OK;
+}
+
+/* ---- values ------------------------------------------------------------------------------------------------------ */
+
+/* Is the channel's group the one over which the counts in this buffer were gathered? */
+static bool are_everyones(const struct values *v, const struct plan_instr *in, const struct plan_base *b)
+{
+    return b->arena == ARENA_WORK && v->held[b->buffer].everyone &&
+           check_same_members(v->c, v->cls, v->held[b->buffer].everyone - 1, v->p->channels[in->channel].group, true);
+}
+
+bool rounds_counts(const struct values *v, const struct plan_instr *in)
+{
+    return in->op == PLAN_ALL_GATHER && in->tensor < v->c->g->tensors.n && v->experts[in->tensor] != PLAN_NONE;
+}
+
+enum status rounds_gather(struct values *v, uint32_t i, const struct plan_instr *in)
+{
+    const struct plan_base *b = &v->p->bases[in->first_base];
+    const struct plan_buffer *f[2];
+    const struct ir_shape s = check_rows_of(v->c, in->tensor, check_own_tokens(v->c, v->cls));
+    const uint32_t group = v->p->channels[in->channel].group;
+    const uint64_t count = ir_shape_elements(&s) * v->microbatch_size;
+    bool fits = s.dtype == IR_I32 && in->type == IR_I32 && in->count == count;
+    for (uint32_t k = 0; k < 2; k++) {
+        f[k] = b[k].arena == ARENA_WORK ? &v->p->buffers[b[k].buffer] : NULL;
+        fits = fits && f[k] && f[k]->role == SLOT_TENSOR && f[k]->what == in->tensor && f[k]->mb == in->mb &&
+               b[k].offset == f[k]->offset &&
+               f[k]->bytes == count * sizeof(int32_t) * (k ? check_group_size(v->c, v->cls, group) : 1);
+    }
+    if (!fits || v->held[b[0].buffer].away || v->held[b[0].buffer].everyone)
+        return check_wrong(v->c, RULE_ROUNDS, (struct check_place){ v->cls, v->l, i },
+                           "does not gather the counts of a microbatch from all members");
+    TRY(values_experts(v, i, in));
+    v->held[b[1].buffer].away = false;
+    v->held[b[1].buffer].everyone = group + 1;
+    return ST_OK;
+}
+
+enum status rounds_exchange(const struct values *v, uint32_t i, const struct plan_instr *in)
+{
+    if (are_everyones(v, in, &v->p->bases[in->first_base + 2]))
+        return ST_OK;
+    return check_wrong(v->c, RULE_ROUNDS, (struct check_place){ v->cls, v->l, i },
+                       "base 2 is not the counts of all members of its communicator");
+}
+
+enum status rounds_begin(struct values *v, uint32_t i, const struct plan_instr *in)
+{
+    const struct plan_base *b = &v->p->bases[in->first_base];
+    if (!are_everyones(v, in, b) || v->held[b[1].buffer].everyone)
+        return check_wrong(v->c, RULE_ROUNDS, (struct check_place){ v->cls, v->l, i },
+                           "bases are not the counts of all members and a buffer for those of this one");
+    v->held[b[1].buffer].away = true;
+    return ST_OK;
+}
