@@ -91,7 +91,7 @@ tests_matrix_random_test_SOURCES = tests/matrix/random_test.c tests/matrix/rando
 	tests/matrix/random_break.c tests/matrix/random_break.h tests/matrix/random_break_place.c tests/matrix/random_break_order.c \
 	tests/matrix/random_break_share.c
 tests_matrix_random_test_LDADD = $(PIPER_SCHED)
-SCRIPT_TESTS += tests/matrix/random.sh tests/matrix/share.sh tests/cli/pictures.sh tests/cli/report.sh tests/cli/share.sh tests/cli/watch.sh
+SCRIPT_TESTS += tests/matrix/random.sh tests/matrix/rounds.sh tests/matrix/share.sh tests/cli/pictures.sh tests/cli/report.sh tests/cli/share.sh tests/cli/watch.sh
 SCRIPT_TESTS += tests/matrix/zero_group.sh tests/cli/placement.sh tests/cli/zero_group.sh
 LONG_TESTS += tests/matrix/random_all.sh
 

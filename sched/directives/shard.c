@@ -75,7 +75,7 @@ enum status expert_bound_parse(const struct js *js, struct ratio *bound, bool *r
     TRY(js_opt(js, "expert_bound", &v, e));
     const bool is_auto = v.v && json_is_string(v.v) && strcmp(json_string_value(v.v), "auto") == 0;
     if (v.v && !json_is_number(v.v) && !is_auto)
-        return js_wrong(&v, e, "expected a number >= 1 or \"auto\", which is 1.5 with \"overflow\":\"rounds\"");
+        return js_wrong(&v, e, "is no number, expected one >= 1, or \"auto\": 1.5 with \"overflow\": \"rounds\"");
     if (v.v && !is_auto)
         TRY(js_num(&v, 1, 1e6, &number, e));
     TRY(parse_word(js, "overflow", words, "\"stop\" or \"rounds\"", &overflow, e));
@@ -87,7 +87,7 @@ enum status expert_bound_parse(const struct js *js, struct ratio *bound, bool *r
             "set it, e.g. to 1.5, or omit \"overflow\"");
     if (v.v && is_auto && overflow == 0)
         return js_wrong(&v, e,
-                        "conflicts with \"expert_bound\": \"auto\", which is 1.5 with \"overflow\":\"rounds\"; "
+                        "conflicts with \"expert_bound\": \"auto\", which is 1.5 with \"overflow\": \"rounds\"; "
                         "set \"expert_bound\" to 1.5");
     *bound = is_auto ? usual : ratio_of(number);
     *rounds = is_auto || overflow == 1;

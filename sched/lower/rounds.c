@@ -183,11 +183,12 @@ static void exchange(struct rounds *r, enum plan_op op, uint32_t tensor, uint32_
     lower_work_base(r->c, i, r->all, PLAN_READ);
 }
 
-/* What this device has sent, or what came for it, of the experts' own side. */
+/* What this device has sent in F, or sends again for the backward. */
 static void rows_in(struct rounds *r)
 {
     const struct ir_dag *d = &r->c->list->dag;
-    const uint32_t border = from_edge(d, r->forward, IR_EDGE_TENSOR, r->rows);
+    const uint32_t again = from_edge(d, r->node, IR_EDGE_TENSOR, r->rows);
+    const uint32_t border = again == IR_NONE ? from_edge(d, r->forward, IR_EDGE_TENSOR, r->rows) : again;
     const uint32_t sent = lower_value_buffer(r->c, WHAT_TENSOR, giver(d, border), r->rows, r->mb, MEM_COMM);
     exchange(r, PLAN_TO_EXPERTS, r->rows, sent, own_rows(r));
 }

@@ -13,6 +13,7 @@ head -c 2000 text >little
 "$piper" data text little -o tokens.h5 >out 2>&1 || { echo 'Bail out! piper data text failed'; exit 1; }
 sed 's/"capacity_factor": 1.25, //' moe.json >dropless.json
 layout 2 1 zb-h1 2 >zb2.json
+echo '[{"op":"layout","dp":2,"ep":2,"expert_bound":1,"overflow":"rounds"},{"op":"schedule","kind":"zb-h1","microbatches":2}]' >rounds.json
 echo '[{"op":"recompute","filter":{}}]' >recompute.json
 echo '[{"op":"layout","dp":2,"ep":2},{"op":"split","filter":{},"num_microbatches":2},{"op":"recompute","filter":{},"received":"again"}]' >received.json
 echo '[{"op":"layout","cp":2,"exchange":"all-to-all"},{"op":"split","filter":{},"num_microbatches":2}]' >turned.json
@@ -42,6 +43,8 @@ build alone dropless one $settings
 build experts dropless ep2 $settings
 # shellcheck disable=SC2086
 build sent dropless received $settings
+# shellcheck disable=SC2086
+build rounds dropless rounds $settings
 # shellcheck disable=SC2086
 build gpt gpt2 one $settings
 # shellcheck disable=SC2086
@@ -157,6 +160,9 @@ same 'two ranks, messages through host memory' 2 two
 fake=3
 same 'experts on two ranks, other order' 2 experts
 same 'rows of experts that are sent again' 2 sent
+same 'experts with more rows than a round has room for' 2 rounds
+[ "$(tail -n 1 rounds-cuda/metrics.csv | cut -d, -f13)" -gt 0 ]
+result 'and there are further rounds'
 same 'four ranks' 4 four
 same 'two stages, each with products of its own' 2 stages
 # shellcheck disable=SC2016 # of awk

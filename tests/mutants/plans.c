@@ -64,6 +64,10 @@ static const struct job_row {
       "{'op':'recompute','filter':{}}]" },
     { 2, IR_F32, OPT_ADAMW, MOE("\"capacity_factor\":1.25,"),
       "[{'op':'layout','pp':1,'dp':2,'ep':2},{'op':'schedule','kind':'gpipe','microbatches':2}]" },
+    { 2, IR_F32, OPT_ADAMW, MOE(""), "[{'op':'layout','pp':1,'dp':2,'ep':2,'expert_bound':1,'overflow':'rounds'}]" },
+    { 2, IR_F32, OPT_SGD, MOE(""),
+      "[{'op':'layout','pp':1,'dp':2,'ep':2,'zero':2,'expert_bound':1,'overflow':'rounds'},"
+      "{'op':'schedule','kind':'zb-h1','microbatches':2}]" },
     { 2, IR_F32, OPT_ADAMW, GPT2,
       "[{'op':'layout','pp':2,'dp':1,'placement':'two-way'},{'op':'schedule','kind':'dualpipe','microbatches':8}]" },
     { 2, IR_F32, OPT_ADAMW, LLAMA,

@@ -69,6 +69,10 @@ static const struct {
       "[{\"op\":\"layout\",\"pp\":1,\"dp\":4,\"ep\":4,\"zero\":3},"
       "{\"op\":\"split\",\"filter\":{},\"num_microbatches\":2}]",
       4 },
+    { "rows that fit into a round", dropless,
+      "[{\"op\":\"layout\",\"pp\":1,\"dp\":4,\"ep\":4,\"expert_bound\":1,\"overflow\":\"rounds\"},"
+      "{\"op\":\"split\",\"filter\":{},\"num_microbatches\":2}]",
+      4 },
     { "tied parameters, zero 2", gpt2,
       "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"zero\":2},{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":4}]",
       4 },

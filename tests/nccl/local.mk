@@ -5,7 +5,7 @@ tests_nccl_test_nccl_SOURCES = \
 	tests/nccl/standin.h tests/nccl/standin/nccl.h tests/nccl/test_nccl.c \
 	$(NCCL_SOURCES) \
 	src/exec/bind.c src/exec/bucket_view.c src/exec/check.c src/exec/device.c src/exec/device_comm.c src/exec/device_libs.c \
-	src/exec/device_open.c src/exec/device_pairs.c src/exec/device_state.c src/exec/lanes.c src/exec/look.c src/exec/open.c src/exec/part.c \
+	src/exec/device_open.c src/exec/device_pairs.c src/exec/device_rounds.c src/exec/device_state.c src/exec/lanes.c src/exec/look.c src/exec/open.c src/exec/part.c src/exec/rounds.c \
 	src/exec/run.c src/exec/sums.c src/exec/text.c
 tests_nccl_test_nccl_CPPFLAGS = -I$(top_srcdir)/tests/nccl/standin $(AM_CPPFLAGS)
 tests_nccl_test_nccl_LDADD = libpiper_comm.la libpiper_world.la $(PIPER_SCHED) $(MPI_LIBS) -lm

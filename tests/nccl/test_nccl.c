@@ -136,6 +136,13 @@ static uint64_t uneven(const struct plan *p, const struct plan_instr *in)
     return p->buffers[p->bases[in->first_base + 2].buffer].bytes / sizeof(int32_t) / n * in->count;
 }
 
+/* The same, where they are those of all members. */
+static uint64_t of_round(const struct plan *p, const struct plan_instr *in)
+{
+    uint64_t n = plan_group_size(p, p->channels[in->channel].group, world_rank());
+    return p->buffers[p->bases[in->first_base + 2].buffer].bytes / sizeof(int32_t) / (n * n) * in->count;
+}
+
 /* To the next member, and from the one before, in one group. */
 static void expect_shift(struct expected *x, const struct plan_instr *in)
 {
@@ -156,6 +163,10 @@ static void expect_collective(struct expected *x, const struct plan_instr *in)
         return;
     case PLAN_ALL_TO_ALL_V:
         expect_blocks(x, in, uneven(x->p, in));
+        return;
+    case PLAN_TO_EXPERTS:
+    case PLAN_FROM_EXPERTS:
+        expect_blocks(x, in, of_round(x->p, in));
         return;
     case PLAN_SHIFT:
         expect_shift(x, in);
@@ -195,7 +206,8 @@ static void compare(const struct cell *cell, const struct plan *p, const struct 
         const struct plan_instr *in = &p->instrs[i];
         if (in->op == PLAN_SEND || in->op == PLAN_RECV || in->op == PLAN_EXCHANGE)
             expect_message(&x, in);
-        else if (in->channel != PLAN_NONE && plan_group_size(p, p->channels[in->channel].group, world_rank()) > 1)
+        else if (in->op != PLAN_ROUNDS && !plan_is_extra(in) && in->channel != PLAN_NONE &&
+                 plan_group_size(p, p->channels[in->channel].group, world_rank()) > 1)
             expect_collective(&x, in);
     }
     if (!x.wrong && x.at != standin_calls.n)
@@ -344,7 +356,7 @@ static _Noreturn void lose(void)
 static bool in_order(const struct plan *p)
 {
     for (uint32_t i = 0; i < p->h->count[PLAN_S_INSTRS]; i++)
-        if (p->instrs[i].op == PLAN_ALL_TO_ALL_V)
+        if (p->instrs[i].op == PLAN_ALL_TO_ALL_V || p->instrs[i].op == PLAN_ROUNDS)
             return false;
     return true;
 }
