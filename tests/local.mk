@@ -34,7 +34,7 @@ UNIT_TESTS += tests/unit/test_balance tests/unit/test_base tests/unit/test_bound
 	tests/unit/test_cost tests/unit/test_csv tests/unit/test_draw tests/unit/test_export tests/unit/test_family tests/unit/test_graph tests/unit/test_graph_model \
 	tests/unit/test_io_job tests/unit/test_io_machine tests/unit/test_io_quantized tests/unit/test_io_safetensors tests/unit/test_io_samples tests/unit/test_io_tokens \
 	tests/unit/test_io_trace tests/unit/test_json tests/unit/test_memory_room tests/unit/test_metrics tests/unit/test_mutants tests/unit/test_op \
-	tests/unit/test_options tests/unit/test_plan tests/unit/test_relations tests/unit/test_roundtrip tests/unit/test_schedules tests/unit/test_speak tests/unit/test_split \
+	tests/unit/test_options tests/unit/test_plan tests/unit/test_relations tests/unit/test_roundtrip tests/unit/test_rows tests/unit/test_schedules tests/unit/test_speak tests/unit/test_split \
 	tests/unit/test_threads tests/unit/test_timeline tests/unit/test_trace_walk tests/unit/test_watch
 LDADD = $(piper_LDADD) $(CHECK_LIBS) -lm
 noinst_HEADERS += tests/unit/compiled.h tests/unit/io_sample.h tests/unit/model.h tests/unit/mutants.h tests/unit/plan_edit.h tests/unit/plan_job.h tests/unit/schedule_sim.h \
