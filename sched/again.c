@@ -16,7 +16,8 @@ bool again_receives(const struct sched *s, uint32_t chunk, uint32_t mb)
 
 bool again_permutes(const struct sched *s, uint32_t op, uint32_t mb)
 {
-    return s->rows_of[op] != IR_NONE && again_receives(s, s->rows_of[op], mb);
+    const uint32_t chunk = s->rows_of[op];
+    return chunk != IR_NONE && (again_receives(s, chunk, mb) || expert_rounds(s, chunk));
 }
 
 bool again_sends(const struct sched *s, const struct ir_sub *sub, uint32_t mb)

@@ -361,13 +361,15 @@ static bool is_sum(const struct sweep *s, const struct access *a)
     return a->map == ARENA_GRADS || (a->map == ARENA_WORK && s->p->buffers[a->buffer].role == SLOT_GRAD);
 }
 
-/* Does i read, in a round, what the round must have made? Not so: what a device sends of all rounds, counts of all, parameters. */
+/* Does i read, in a round, what the round must have made? Not so: what a device sends of all rounds, and what that is made of; counts of
+ * all; parameters. */
 static bool is_of_round(const struct sweep *s, uint32_t i, const struct access *a)
 {
     const struct plan_instr *in = &s->in[i];
     const uint32_t role = a->map == ARENA_WORK ? s->p->buffers[a->buffer].role : SLOT_PARAM;
     return role != SLOT_PARAM && role != SLOT_GRAD &&
-           (in->op == PLAN_RUN || (in->op == PLAN_FROM_EXPERTS && a->buffer == s->p->bases[in->first_base].buffer));
+           ((in->op == PLAN_RUN && in->pass != IR_PASS_NONE) ||
+            (in->op == PLAN_FROM_EXPERTS && a->buffer == s->p->bases[in->first_base].buffer));
 }
 
 /* What is read is there, however many rounds there are; in a round, of that round. The ROUNDS itself writes in any case. */

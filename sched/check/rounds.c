@@ -31,6 +31,16 @@ static uint32_t whole_side(const struct plan_instr *in)
     return in->op == PLAN_FROM_EXPERTS;
 }
 
+/* The first exchange that a ROUNDS repeats. */
+static uint32_t first_exchange(const struct rounds *r, uint32_t begin)
+{
+    const uint32_t end = begin + 1 + (uint32_t)r->in[begin].count;
+    uint32_t i = begin + 1;
+    while (i < end && !is_exchange(&r->in[i]))
+        i++;
+    return i;
+}
+
 static uint64_t rows_of_round(const struct rounds *r, uint32_t i)
 {
     const struct plan_base *b = base(r, i, !whole_side(&r->in[i]));
@@ -54,17 +64,29 @@ static enum status check_exchange(const struct rounds *r, uint32_t begin, uint32
     if (!check_same_members(r->c, r->cls, group_of(r, begin), group_of(r, i), true) ||
         base(r, i, 2)->buffer != base(r, begin, 0)->buffer || base(r, i, 2)->arena != ARENA_WORK)
         return wrong(r, i, "has other members or other counts than the ROUNDS that repeats it");
-    if (rows_of_round(r, i) != rows_of_round(r, begin + 1) || rows_of_round(r, i) == 0)
+    const uint64_t rows = rows_of_round(r, i), first = rows_of_round(r, first_exchange(r, begin));
+    if (rows != first || rows == 0)
         return check_wrong(r->c, RULE_ROUNDS, (struct check_place){ r->cls, r->l, i },
                            "has room for %" PRIu64 " rows in a round, the first exchange that is repeated for %" PRIu64,
-                           rows_of_round(r, i), rows_of_round(r, begin + 1));
+                           rows, first);
     return ST_OK;
+}
+
+/* Of a dispatch, again: its rows are sent again. */
+static bool is_dispatch(const struct rounds *r, const struct plan_program *g)
+{
+    bool all = g->n_kernels > 0;
+    for (uint32_t k = g->first_kernel; k < g->first_kernel + g->n_kernels; k++)
+        all = all && r->p->kernels[k].op == IR_OP_DISPATCH && r->p->kernels[k].again;
+    return all;
 }
 
 /* Experts of the group's devices, with the counts of the round; gradients are added to. */
 static enum status check_extra_run(const struct rounds *r, uint32_t begin, uint32_t i)
 {
     const struct plan_program *g = &r->p->programs[r->in[i].program];
+    if (g->pass == IR_PASS_NONE && is_dispatch(r, g) && i < first_exchange(r, begin))
+        return ST_OK;
     if (g->ep != check_group_size(r->c, r->cls, group_of(r, begin)) || g->eval != !r->l->train ||
         r->c->classes[r->cls].programs[r->in[i].program].scalars)
         return wrong(r, i, "is repeated, but is no pass of the experts of the ROUNDS");
@@ -112,7 +134,8 @@ static enum status check_begin(const struct rounds *r, uint32_t i)
     const uint64_t members = check_group_size(r->c, r->cls, group_of(r, i));
     if (check_group_classes(r->c, r->cls, group_of(r, i), &classes) != 1)
         return wrong(r, i, "is of a group with ranks of several rank classes");
-    if (!is_exchange(&in[1]) || whole_side(&in[1]))
+    const uint32_t first = first_exchange(r, i);
+    if (first > i + in->count || whole_side(&r->in[first]))
         return wrong(r, i, "does not begin with rows to the experts");
     for (uint32_t k = 0; k < 2; k++)
         if (b[k].arena != ARENA_WORK || r->p->buffers[b[k].buffer].role != SLOT_TENSOR ||

@@ -2,19 +2,19 @@
  * for go to their experts and back in further rounds, on the stream of compute, before F of round 0 and behind its B or BI:
  *
  *   F        ROUNDS counts; [rows in, F, results back]; F
- *   B        B; ROUNDS counts; [rows in, F, gradients in, B, gradients back]
- *   BI, BW   BI; ROUNDS counts; [rows in, F, gradients in, BI, BW, gradients back]; BW
+ *   B        B; ROUNDS counts; [dispatch, rows in, F, gradients in, B, gradients back]
+ *   BI, BW   BI; ROUNDS counts; [dispatch, rows in, F, gradients in, BI, BW, gradients back]; BW
  *
  * What comes in for a further round of F lies in a buffer of its own, since the rows of round 0 are there already; what F leaves of it lies
  * where round 0 will. So nothing of a further round is kept: the backward lets the rows come again and computes them again, in
- * buffers of its own, when those of round 0 are dead or about to be. */
+ * buffers of its own, when those of round 0 are dead or about to be. Nor is what is sent kept: its dispatch permutes its tokens once more. */
 #include "sched/lower/lower.h"
 
 enum { FRAMES = 2 };
 
 /* Buffers that further rounds have for themselves; IR_NONE: not yet. */
 struct own_buffers {
-    uint32_t rows, counts, results, results_grad, rows_grad;
+    uint32_t sent, rows, counts, results, results_grad, rows_grad;
     uint32_t frame[2][FRAMES]; /* what F keeps, what BI stashes */
 };
 
@@ -183,12 +183,36 @@ static void exchange(struct rounds *r, enum plan_op op, uint32_t tensor, uint32_
     lower_work_base(r->c, i, r->all, PLAN_READ);
 }
 
-/* What this device has sent in F, or sends again for the backward. */
+/* The rows of the dispatch that a forward of its sub-chunk ran, once more. */
+static uint32_t permuted(struct rounds *r, uint32_t dispatch)
+{
+    const struct ir_node *n = &r->c->list->dag.nodes.at[dispatch];
+    const uint32_t number = program_again(&r->c->programs, n->what, r->rows, lower_tape(r->c, dispatch, n));
+    const struct plan_program p = r->c->pb.programs.at[number];
+    struct plan_instr *i = begin(r, PLAN_RUN, (enum ir_pass)p.pass);
+    i->program = number;
+    const uint32_t first = lower_value_buffer(r->c, WHAT_TENSOR, dispatch, r->rows, r->mb, MEM_COMM);
+    const uint32_t sent = like(r, &r->own.sent, first, MEM_COMM);
+    for (uint32_t k = p.first_slot; k < p.first_slot + p.n_slots; k++) {
+        if (r->c->programs.refs.at[k].what == WHAT_TENSOR && r->c->programs.refs.at[k].index == MADE_AGAIN)
+            lower_work_base(r->c, i, sent, r->c->pb.slots.at[k].access);
+        else
+            lower_slot(r->c, i, dispatch, n, k);
+    }
+    return sent;
+}
+
+/* What this device has sent in F; in the backward what it sends again, which a node of its own has made or which is made here. */
 static void rows_in(struct rounds *r)
 {
     const struct ir_dag *d = &r->c->list->dag;
-    const uint32_t again = from_edge(d, r->node, IR_EDGE_TENSOR, r->rows);
+    const struct sched *s = r->c->x->s;
+    const uint32_t again = from_edge(d, r->node, IR_EDGE_TENSOR, r->rows), made_by = s->g->tensors.at[r->rows].producer;
     const uint32_t border = again == IR_NONE ? from_edge(d, r->forward, IR_EDGE_TENSOR, r->rows) : again;
+    if (r->backward && again == IR_NONE && made_by != IR_NONE && s->rows_of[made_by] != IR_NONE) {
+        exchange(r, PLAN_TO_EXPERTS, r->rows, permuted(r, giver(d, border)), own_rows(r));
+        return;
+    }
     const uint32_t sent = lower_value_buffer(r->c, WHAT_TENSOR, giver(d, border), r->rows, r->mb, MEM_COMM);
     exchange(r, PLAN_TO_EXPERTS, r->rows, sent, own_rows(r));
 }

@@ -4,7 +4,10 @@
 
 struct comm_rounds exec__rounds(const struct exec *x, const struct plan_instr *in, const int32_t *all)
 {
-    const struct comm_call *first = &x->calls[in + 1 - x->plan->instrs]; /* rows to the experts */
+    const struct plan_instr *exchange = in + 1; /* the first */
+    while (exchange->op == PLAN_RUN)
+        exchange++;
+    const struct comm_call *first = &x->calls[exchange - x->plan->instrs];
     return (struct comm_rounds){ all, x->channels[in->channel].group.count, first->row_counts, first->max_rows };
 }
 
