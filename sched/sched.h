@@ -56,6 +56,9 @@ struct sched_output {
     double compile_seconds, verify_seconds;
 };
 
+/* "expert_bound":"auto". */
+static const double SCHED_EXPERT_BOUND = 1.5;
+
 /* The macros replaced by primitives: a new reference to the list, as --expand prints it. */
 enum status sched_expand(const struct sched_input *in, json_t **primitives, uint32_t *ranks, struct err *e);
 /* Expands, builds, rewrites, orders, plans memory, lowers and verifies. */

@@ -68,7 +68,6 @@ static enum status parse_word(const struct js *js, const char *key, const char *
 enum status expert_bound_parse(const struct js *js, struct ratio *bound, bool *rounds, struct err *e)
 {
     static const char *const words[] = { "stop", "rounds", NULL };
-    const struct ratio usual = { 3, 2 };
     struct js v;
     double number = 0;
     uint32_t overflow;
@@ -89,7 +88,7 @@ enum status expert_bound_parse(const struct js *js, struct ratio *bound, bool *r
         return js_wrong(&v, e,
                         "conflicts with \"expert_bound\": \"auto\", which is 1.5 with \"overflow\": \"rounds\"; "
                         "set \"expert_bound\" to 1.5");
-    *bound = is_auto ? usual : ratio_of(number);
+    *bound = ratio_of(is_auto ? SCHED_EXPERT_BOUND : number);
     *rounds = is_auto || overflow == 1;
     return ST_OK;
 }

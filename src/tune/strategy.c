@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "sched/sched.h"
+
 /* ---- reading a start -------------------------------------------------------------------------------------------------- */
 
 enum value_kind { VALUE_INT, VALUE_BOOL, VALUE_KIND, VALUE_PLACEMENT, VALUE_SIZE, VALUE_NUMBER };
@@ -141,9 +143,20 @@ static enum status check_rest(const struct js *d, struct err *e)
     return ST_OK;
 }
 
+/* "auto" stands for a bound and what goes on beyond it (piper-strategy(5), shard). */
+static void write_out_bound(const struct js *d)
+{
+    const char *word = json_string_value(json_object_get(d->v, "expert_bound"));
+    if (!word || strcmp(word, "auto") != 0)
+        return;
+    json_object_set_new(d->v, "expert_bound", json_real(SCHED_EXPERT_BOUND));
+    json_object_set_new(d->v, "overflow", json_string("rounds"));
+}
+
 /* Takes what may be chosen out of a directive. */
 static enum status take_keys(const struct js *d, bool schedule, struct tune_start *s, struct err *e)
 {
+    write_out_bound(d);
     for (int k = 0; k < TUNE_KEYS; k++) {
         struct js v;
         if (keys[k].schedule != schedule || k == TUNE_RECOMPUTE)
@@ -251,6 +264,8 @@ static void write_layout(json_t *d, const struct bound_shape *s)
         json_object_set_new(d, "chunks", json_integer(s->chunks));
     if (s->expert_bound > 0)
         json_object_set_new(d, "expert_bound", json_real(s->expert_bound));
+    else /* nothing is beyond the worst case */
+        json_object_del(d, "overflow");
 }
 
 json_t *tune_strategy(const struct tune_start *start, const struct bound_shape *s)

@@ -66,9 +66,12 @@ zero_gates() # FILE
         dd if=/dev/zero of="$1" bs=1 seek=$((8 + head + first)) count=$((end - first)) conv=notrunc 2>>log || return 1
     done <gates
 }
-build one '[]' train.steps=1 && on_ranks 0 1 train one.h5 -o one >log 2>&1 && "$piper" checkpoint export one -o hf/ >log 2>&1 &&
-    zero_gates hf/model.safetensors && build base '[]' && forced base 1 ||
-    { echo "Bail out! the 1-rank run failed"; cat log; exit 1; }
+weights_of_one()
+{
+    build one '[]' train.steps=1 && on_ranks 0 1 train one.h5 -o one >log 2>&1 && "$piper" checkpoint export one -o hf/ >log 2>&1 &&
+        zero_gates hf/model.safetensors && build base '[]' && forced base 1
+}
+weights_of_one || { echo "Bail out! the 1-rank run failed"; cat log; exit 1; }
 
 experts='"expert_bound":1,"overflow":"rounds"'
 for kind in gpipe 1f1b interleaved interleaved-zb zb-h1 zb-h2 zb-v dualpipe dualpipev; do
