@@ -27,6 +27,9 @@ static const struct scalar {
     { "compute/comm_units", NULL, AT(comm_units), false, false },
     { "compute/compute_beside", NULL, AT(compute_beside), true, false },
     { "compute/transfer_beside", NULL, AT(transfer_beside), true, false },
+    { "compute/latency_beside", "s", AT(latency_beside), true, true },
+    { "runs/spread", NULL, AT(spread), true, true },
+    { "runs/noisy", NULL, AT(noisy), false, true },
     { "topology/ranks_per_node", "ranks", AT(ranks_per_node), false, false },
     { "topology/nodes_per_island", "nodes", AT(nodes_per_island), false, false },
 #undef AT
@@ -42,12 +45,14 @@ static const char *dtype_name(uint32_t dtype)
 
 static enum status put_scalars(const struct machine *m, const struct h5_at *at, struct err *e)
 {
+    static const char zero[sizeof(double)] = { 0 };
     for (int i = 0; i < SCALARS; i++) {
         const struct scalar *s = &scalars[i];
         struct h5_data d = { .name = s->name, .units = s->units };
-        if (s->may_lack && *(const double *)(const void *)((const char *)m + s->offset) == 0)
+        const char *from = (const char *)m + s->offset;
+        if (s->may_lack && !memcmp(from, zero, s->real ? sizeof(double) : sizeof(uint32_t)))
             continue;
-        TRY(h5_put(at, &d, s->real ? H5_F64 : H5_U32, (const char *)m + s->offset, e));
+        TRY(h5_put(at, &d, s->real ? H5_F64 : H5_U32, from, e));
     }
     return ST_OK;
 }
@@ -259,6 +264,11 @@ static enum status get_compute(struct machine_reader *r)
     return get_scalars(r, "compute");
 }
 
+static enum status get_runs(struct machine_reader *r)
+{
+    return get_scalars(r, "runs");
+}
+
 static enum status get_topology(struct machine_reader *r)
 {
     return get_scalars(r, "topology");
@@ -274,7 +284,8 @@ static const struct group {
       false,
       get_compute,
       { "flops_float32", "flops_bfloat16", "bandwidth", "launch", "sum", "units", "comm_units", "compute_beside",
-        "transfer_beside", "memory" } },
+        "transfer_beside", "latency_beside", "memory" } },
+    { "runs", true, get_runs, { "spread", "noisy" } },
     { "topology", false, get_topology, { "ranks_per_node", "nodes_per_island" } },
     { "kernels", true, get_points, { "kernel", "pass", "dtype", "width", "work", "seconds" } },
     { "links", false, get_links, { "link", "latency", "bandwidth", "shared", "collectives" } },
@@ -299,9 +310,8 @@ static enum status get_group(struct machine_reader *r, const struct group *g)
 
 static enum status get_machine(struct machine_reader *r)
 {
-    static const char *const known[] = {
-        "name", "source", "compute", "topology", "kernels", "links", "messages", NULL
-    };
+    static const char *const known[] = { "name",    "source", "compute",  "runs", "topology",
+                                         "kernels", "links",  "messages", NULL };
     const char *name, *source;
     TRY(h5_only(r->at, known, r->e));
     TRY(h5_get_text(r->at, "name", &r->scratch, &name, r->e));

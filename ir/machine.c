@@ -133,6 +133,8 @@ enum status machine_validate(const struct machine *m, const char *where, struct 
         { m->units < 1u << 20 && (!m->units || m->comm_units < m->units), "comm_units must be fewer than units" },
         { share(m->compute_beside) && share(m->transfer_beside),
           "compute_beside and transfer_beside must be from 0.01 to 1" },
+        { m->latency_beside >= 0 && m->latency_beside < 10, "latency_beside must be from 0 to 10 seconds" },
+        { m->spread >= 0 && m->spread < 1e9, "spread must be from 0 to 1e9" },
         { m->ranks_per_node >= 1 && m->ranks_per_node < 1u << 20, "ranks_per_node must be from 1 to 2^20" },
         { m->nodes_per_island < 1u << 28, "nodes_per_island must be below 2^28" },
         { good_links(m), "latency, bandwidth or a point of a link is out of range" },

@@ -10,6 +10,7 @@
 #include "ir/optimizer.h"
 
 enum { MACHINE_NAME = 64, MACHINE_TEXT = 512 };
+#define MACHINE_NOISY 0.1
 
 /* What points are of: the kernels of ir/op.h by (operator, pass), and these beside them, with pass IR_PASS_NONE. */
 enum machine_extra {
@@ -54,8 +55,11 @@ struct machine {
     uint32_t ring;              /* collectives: 1 rings (NCCL), 0 every member with every other (mpi) */
     uint32_t units, comm_units; /* processors of a device, and how many of them a communication takes unless its stream
                                    says so (max_ctas); 0: communication takes none */
-    double compute_beside;      /* speed of computing while a transfer runs on the rank, where units is 0; 1: full */
-    double transfer_beside;     /* speed of a transfer while both its ends compute; 1: full */
+    double compute_beside;      /* where units is 0: speed of computing while bytes move at transfer_beside; 1: full */
+    double transfer_beside;     /* speed at which bytes move while all ends of a transfer compute; 1: full */
+    double latency_beside; /* seconds that a message waits for an end that computes; 0: no longer than for others */
+    double spread;         /* the largest spread of a measurement, of which noisy ones are above MACHINE_NOISY: the */
+    uint32_t noisy;        /* middle half of its runs, in parts of their median; 0: all agree, or nobody measured */
     uint32_t ranks_per_node;
     uint32_t nodes_per_island; /* 0: one island */
     struct machine_links links[LINK_COUNT];

@@ -172,8 +172,10 @@ static void finish(const struct machine *m, const struct cost_ends *e, const str
             shared[l] = v->bytes[l] * e->beside[l] / m->links[l].shared;
         longest = fmax(longest, fmax(port[l], shared[l]));
     }
-    *out = (struct cost_transfer){ .seconds = v->rounds * m->links[farthest(e)].latency + longest +
-                                              v->summed * m->sum };
+    const double latency = v->rounds * m->links[farthest(e)].latency;
+    *out = (struct cost_transfer){ .seconds = latency + longest + v->summed * m->sum,
+                                   .rounds = v->rounds,
+                                   .latency = latency };
     for (int l = 0; l < LINK_COUNT && out->seconds > 0; l++) {
         out->port[l] = port[l] / out->seconds;
         out->shared[l] = shared[l] / out->seconds;

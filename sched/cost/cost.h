@@ -34,7 +34,8 @@ double cost_program(const struct machine *m, const struct plan *p, uint32_t prog
 /* What a communication of a class takes when it is alone, and the share of that time in which it keeps each kind of link
  * busy: of the rank's own port, and of what the ranks of a node (an island) share. */
 struct cost_transfer {
-    double seconds;
+    double seconds, rounds; /* latencies of its farthest link among them */
+    double latency;         /* of all of them: seconds in which no byte moves */
     double port[LINK_COUNT], shared[LINK_COUNT];
 };
 /* Groups and pairs of a class as the links see them: counted once, asked for every instruction. */

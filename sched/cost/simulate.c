@@ -9,7 +9,8 @@ enum { IN, OUT, DIRECTIONS };
 struct use {
     double port[LINK_COUNT][DIRECTIONS], shared[LINK_COUNT];
     double units; /* processors that transfers hold */
-    uint32_t computing, transfers;
+    double taken; /* share of the time of who computes that is taken for transfers and additions */
+    bool computing;
 };
 struct cost_simulation {
     const struct simulate_input *in;
@@ -108,10 +109,9 @@ static void add_use(struct cost_simulation *sim, const struct timeline_active *a
         uint32_t cls = a->ends[i].cls;
         struct use *u = &sim->use[cls];
         enum plan_op op = (enum plan_op)sim->first[cls][a->ends[i].instr].op;
-        u->computing += computes(sim, a);
+        u->computing |= computes(sim, a);
         if (!is_transfer(sim, a))
             continue;
-        u->transfers++;
         u->units += units_of(sim, &a->ends[i]);
         for (int l = 0; l < LINK_COUNT; l++) {
             for (int d = 0; d < DIRECTIONS; d++)
@@ -122,12 +122,21 @@ static void add_use(struct cost_simulation *sim, const struct timeline_active *a
     }
 }
 
-/* Share of the links that is there for a transfer. */
+/* The part of its speed alone that a transfer keeps beside what its ends compute: each round begins later where one of them has
+ * to leave off for it, and bytes move slower where all of them do. */
+static double speed_beside(const struct machine *m, const struct cost_transfer *t, bool any, bool all)
+{
+    const double late = any ? fmax(0, t->rounds * m->latency_beside - t->latency) : 0;
+    const double slow = all ? (t->seconds - t->latency) * (1 / m->transfer_beside - 1) : 0;
+    return t->seconds / (t->seconds + late + slow);
+}
+
+/* Share of its speed alone at which a transfer runs. */
 static double link_speed(const struct cost_simulation *sim, const struct timeline_active *a)
 {
     const struct cost_transfer *t = &sim->transfers[a->ends->cls][a->ends->instr];
     double most = 1;
-    bool all_compute = true;
+    bool any = false, all = true;
     for (uint32_t i = 0; i < a->n_ends; i++) {
         uint32_t cls = a->ends[i].cls;
         enum plan_op op = (enum plan_op)sim->first[cls][a->ends[i].instr].op;
@@ -138,18 +147,42 @@ static double link_speed(const struct cost_simulation *sim, const struct timelin
             if (t->shared[l] > 0)
                 most = fmax(most, sim->use[sim->node[l][cls]].shared[l]);
         }
-        all_compute = all_compute && sim->use[cls].computing;
+        any = any || sim->use[cls].computing;
+        all = all && sim->use[cls].computing;
     }
-    return (all_compute ? sim->in->machine->transfer_beside : 1) / most;
+    return speed_beside(sim->in->machine, t, any, all) / most;
 }
 
 static double compute_speed(const struct cost_simulation *sim, uint32_t cls)
 {
     const struct machine *m = sim->in->machine;
     const struct use *u = &sim->use[cls];
-    if (!u->transfers)
-        return 1;
-    return m->units ? fmax(0.1, 1 - u->units / m->units) : m->compute_beside;
+    if (m->units)
+        return fmax(0.1, 1 - u->units / m->units);
+    return fmax(0.1, 1 - u->taken);
+}
+
+/* An addition is carried out by the rank's processors where transfers are: they turn to it half of the time. */
+static bool shares_time(const struct cost_simulation *sim, const struct timeline_active *a)
+{
+    const struct machine *m = sim->in->machine;
+    return sim->first[a->ends->cls][a->ends->instr].op == PLAN_ADD && !m->units && m->compute_beside < 1 &&
+           sim->use[a->ends->cls].computing;
+}
+
+static double beside_speed(const struct cost_simulation *sim, const struct timeline_active *a)
+{
+    return is_transfer(sim, a) ? link_speed(sim, a) : shares_time(sim, a) ? 0.5 : 1;
+}
+
+/* What it takes from its ends that runs at this speed: of a transfer what moves bytes, not its latency. */
+static double taken_by(const struct cost_simulation *sim, const struct timeline_active *a)
+{
+    const struct machine *m = sim->in->machine;
+    const struct cost_transfer *t = &sim->transfers[a->ends->cls][a->ends->instr];
+    if (!is_transfer(sim, a))
+        return shares_time(sim, a) ? a->speed : 0;
+    return (1 - m->compute_beside) / m->transfer_beside * a->speed * (t->seconds - t->latency) / t->seconds;
 }
 
 static void set_speeds(void *self, struct timeline_active *active, uint32_t n)
@@ -158,10 +191,15 @@ static void set_speeds(void *self, struct timeline_active *active, uint32_t n)
     memset(sim->use, 0, sim->in->n_classes * sizeof *sim->use);
     for (uint32_t i = 0; i < n; i++)
         add_use(sim, &active[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        active[i].speed = beside_speed(sim, &active[i]);
+        const double taken = taken_by(sim, &active[i]);
+        for (uint32_t k = 0; k < active[i].n_ends && taken > 0; k++)
+            sim->use[active[i].ends[k].cls].taken += taken;
+    }
     for (uint32_t i = 0; i < n; i++)
-        active[i].speed = is_transfer(sim, &active[i]) ? link_speed(sim, &active[i])
-                          : computes(sim, &active[i])  ? compute_speed(sim, active[i].ends->cls)
-                                                       : 1;
+        if (computes(sim, &active[i]))
+            active[i].speed = compute_speed(sim, active[i].ends->cls);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------------------------- */

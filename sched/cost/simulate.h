@@ -2,7 +2,8 @@
  *
  * What runs at once slows each other down. Transfers share the port of a rank on each kind of link, in each direction, and what
  * the ranks of a node (an island) have together: everything that uses a link runs at the share of it that is there. A transfer
- * takes processors from computing (units, max_ctas of its stream), or a part of its speed. One rank stands for its class, and
+ * takes processors from computing (units, max_ctas of its stream); where it has none of its own (units 0), what it moves in a
+ * second it takes from the ranks that move it, and while it only waits it takes nothing. One rank stands for its class, and
  * its node holds those representatives that it would hold with replica 0 of every stage. */
 #ifndef PIPER_SCHED_SIMULATE_H
 #define PIPER_SCHED_SIMULATE_H

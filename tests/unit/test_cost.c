@@ -243,6 +243,107 @@ START_TEST(contention)
 }
 END_TEST
 
+/* How long class 0 computes while instruction i of it is under way. */
+static double computes_under(const struct timeline *t, const struct plan *p, uint32_t i)
+{
+    const struct timeline_span *s = t->classes[0].spans;
+    double sum = 0;
+    for (uint32_t r = 0; r < t->classes[0].n; r++) {
+        const enum plan_op op = (enum plan_op)p->instrs[r].op;
+        if (op == PLAN_RUN || op == PLAN_SUMSQ || op == PLAN_UPDATE)
+            sum += fmax(0, fmin(s[r].end, s[i].end) - fmax(s[r].start, s[i].start));
+    }
+    return sum;
+}
+
+/* Time that class 0 computes. moved: seconds alone, latency apart, of what its collectives move meanwhile; added: how long additions are
+ * under way meanwhile. */
+static double busy_of(struct compiled *c, const struct machine *m, double *moved, double *added)
+{
+    const struct plan *p = &c->plans[0];
+    struct simulate_input in = { m, c->plans, c->out.n_classes, &c->g, "train" };
+    struct timeline t;
+    struct cost_class k;
+    for (uint32_t i = 0; i < c->out.n_classes; i++)
+        cost_fill(m, &c->g, &c->plans[i], c->out.classes[i].blob);
+    simulate_run(&in, NULL, &t);
+    cost_class_init(&k, m, p, &c->g);
+    *moved = *added = 0;
+    for (uint32_t i = 0; i < t.classes[0].n; i++) {
+        struct cost_transfer x;
+        const double length = t.classes[0].spans[i].end - t.classes[0].spans[i].start;
+        if (p->instrs[i].op == PLAN_ADD)
+            *added += computes_under(&t, p, i);
+        else if (cost_transfer(&k, &p->lists[0], &p->instrs[i], &x) && length > 0)
+            *moved += computes_under(&t, p, i) * (x.seconds - x.latency) / length;
+    }
+    const double busy = t.classes[0].busy;
+    cost_class_release(&k);
+    timeline_release(&t);
+    return busy;
+}
+
+/* What computing and transfers cost each other on a machine without processors for them: what moves costs those that move it, as much
+ * as is moved; what only waits for a message costs nothing. */
+START_TEST(beside)
+{
+    static const char replicas[] =
+        "[{\"op\":\"replicate\",\"filter\":{\"PP\":0},\"devices\":[0,1],\"reduce_stream\":\"a\"},"
+        "{\"op\":\"replicate\",\"filter\":{\"PP\":1},\"devices\":[0,1],\"reduce_stream\":\"a\"}]";
+    struct compiled c;
+    struct machine m = round_machine();
+    double none, moved, added;
+    compiled_init(&c, MODEL_LLAMA, replicas, false);
+    for (int l = 0; l < LINK_COUNT; l++)
+        m.links[l] = (struct machine_links){ 1e-6, 1e10, 0 };
+    m.transfer_beside = 0.5;
+    const double free = busy_of(&c, &m, &none, &none);
+    m.compute_beside = 0.6;
+    const double slow = busy_of(&c, &m, &moved, &added);
+    ck_assert(moved > 0);
+    ck_assert_double_eq_tol(slow - free, (1 - 0.6) / 0.5 * moved, 1e-6 * slow);
+    for (int l = 0; l < LINK_COUNT; l++)
+        m.links[l] = (struct machine_links){ 1e-5, 1e18, 0 };
+    ck_assert_double_eq_tol(busy_of(&c, &m, &none, &none), free, 1e-6 * free); /* nothing but latency */
+    compiled_release(&c);
+}
+END_TEST
+
+/* Gradients that are reduced after each microbatch are added by the processor that computes: each takes half of its time. */
+START_TEST(additions_beside)
+{
+    static const char each[] = "[{\"op\":\"layout\",\"dp\":2,\"zero\":2,\"reduce\":\"each\"},"
+                               "{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]";
+    struct compiled c;
+    struct machine m = round_machine();
+    double none, moved, added;
+    compiled_init(&c, MODEL_LLAMA, each, false);
+    const double free = busy_of(&c, &m, &none, &none);
+    m.compute_beside = 0.6;
+    const double slow = busy_of(&c, &m, &moved, &added);
+    ck_assert(added > 0);
+    ck_assert_double_eq_tol(slow - free, (1 - 0.6) * moved + 0.5 * added, 1e-6 * slow);
+    compiled_release(&c);
+}
+END_TEST
+
+/* A message that one end sends while it computes on: the other one waits for it longer, here for the first of a forward and the last
+ * of a backward. */
+START_TEST(latency_beside)
+{
+    static const char stages[] = "[{\"op\":\"layout\",\"pp\":2,\"dp\":1},"
+                                 "{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]";
+    struct compiled c;
+    struct machine m = round_machine();
+    double all;
+    compiled_init(&c, MODEL_LLAMA, stages, false);
+    const double step = step_of(&c, &m, 1, &all);
+    m.latency_beside = 1e-5;
+    ck_assert_double_eq_tol(step_of(&c, &m, 1, &all) - step, 2e-5, 1e-9);
+    compiled_release(&c);
+}
+END_TEST
+
 /* What stands in the way of computation in a job, and is in its critical path. */
 static const struct {
     enum compiled_model model;
@@ -374,6 +475,9 @@ int main(void)
     tcase_add_test(tc, groups_on_a_node);
     tcase_add_test(tc, rows_of_experts);
     tcase_add_test(tc, contention);
+    tcase_add_test(tc, beside);
+    tcase_add_test(tc, additions_beside);
+    tcase_add_test(tc, latency_beside);
     tcase_add_loop_test(tc, accounts, 0, sizeof accounted / sizeof *accounted);
     tcase_add_test(tc, regions_overlap);
     suite_add_tcase(s, tc);

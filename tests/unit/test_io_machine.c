@@ -13,6 +13,9 @@ static void sample(struct machine *m)
     machine_generic(m);
     m->nodes_per_island = 3;
     m->compute_beside = 0.5;
+    m->latency_beside = 3e-4;
+    m->spread = 0.25;
+    m->noisy = 7;
     m->memory = 80e9;
     m->ring = 0;
     vec_add(&m->points, ((struct machine_point){ IR_OP_LINEAR, IR_PASS_BW, IR_BF16, 64, 1e6, 1e-3 }));
@@ -32,6 +35,7 @@ START_TEST(round_trip)
     ck_assert(m.flops[1] == n.flops[1] && m.bandwidth == n.bandwidth && m.memory == n.memory && m.launch == n.launch &&
               m.sum == n.sum);
     ck_assert(n.compute_beside == 0.5 && n.transfer_beside == 1 && n.ring == 0);
+    ck_assert(n.latency_beside == 3e-4 && n.spread == 0.25 && n.noisy == 7);
     ck_assert(n.ranks_per_node == 8 && n.nodes_per_island == 3);
     ck_assert_int_eq(memcmp(m.links, n.links, sizeof m.links), 0);
     ck_assert_uint_eq(n.points.n, 2);
