@@ -30,7 +30,7 @@ check_PROGRAMS += $(SLOW_UNIT_TESTS) $(UNIT_TESTS)
 endif
 
 # Unit tests: a name here is all that a new one takes. Its source is tests/unit/NAME.c; it links what of the program it calls.
-UNIT_TESTS += tests/unit/test_balance tests/unit/test_base tests/unit/test_bound tests/unit/test_bytes tests/unit/test_check tests/unit/test_compile tests/unit/test_config \
+UNIT_TESTS += tests/unit/test_balance tests/unit/test_base tests/unit/test_bound tests/unit/test_bytes tests/unit/test_calibrate tests/unit/test_check tests/unit/test_compile tests/unit/test_config \
 	tests/unit/test_cost tests/unit/test_csv tests/unit/test_draw tests/unit/test_export tests/unit/test_family tests/unit/test_graph tests/unit/test_graph_model \
 	tests/unit/test_io_job tests/unit/test_io_machine tests/unit/test_io_quantized tests/unit/test_io_safetensors tests/unit/test_io_samples tests/unit/test_io_tokens \
 	tests/unit/test_io_trace tests/unit/test_json tests/unit/test_memory_room tests/unit/test_metrics tests/unit/test_mutants tests/unit/test_op \

@@ -48,34 +48,52 @@ static void print_machine(const struct machine *m, const char *path)
         for (int l = 0; l < LINK_COUNT - 1; l++)
             printf("%-14s %.3g us, %.4g GB/s\n", machine_link_name((enum machine_link)l), m->links[l].latency * 1e6,
                    m->links[l].bandwidth / 1e9);
-        printf("%-14s computation at %.0f%%, transfers at %.0f%% of full speed\n", "overlapped",
-               100 * m->compute_beside, 100 * m->transfer_beside);
+        printf("%-14s computation at %.0f%%, transfers at %.0f%% of full speed, a message waits %.3g us\n",
+               "overlapped", 100 * m->compute_beside, 100 * m->transfer_beside, m->latency_beside * 1e6);
     } else {
         puts("links          not measured: run under mpirun with as many ranks as a node will have");
     }
     printf("written        %s, %u points\n", path, m->points.n);
 }
 
+/* Where the figures come from, and whether they are to be trusted. */
+static void describe(struct machine *m, const struct calibrate_runs *runs)
+{
+    int n = snprintf(m->source, sizeof m->source, "measured by piper calibrate with %u %s", world_size(),
+                     world_size() == 1 ? "rank" : "ranks");
+    m->spread = runs->spread;
+    m->noisy = runs->noisy;
+    if (runs->noisy)
+        snprintf(m->source + n, sizeof m->source - (size_t)n,
+                 " while it was busy: runs of %u of %u measurements differ by more than %.0f%%, those of %s by %.0f%%",
+                 runs->noisy, runs->measured, 100 * MACHINE_NOISY, runs->what, 100 * runs->spread);
+}
+
 static enum status calibrate(const struct calibrate_options *o, struct err *e)
 {
     struct machine m = { .compute_beside = 1, .transfer_beside = 1 };
+    struct calibrate_runs runs = { .measured = 0 };
     const struct ir_target *target = ir_target_by_name("cpu");
     const struct compute_backend *back = &compute_cpu;
     char host[MACHINE_NAME] = "";
     gethostname(host, sizeof host - 1);
     snprintf(m.name, sizeof m.name, "%s", host);
-    snprintf(m.source, sizeof m.source, "measured by piper calibrate with %u %s", world_size(),
-             world_size() == 1 ? "rank" : "ranks");
     (void)o->device; /* the one that there is */
     double start = clock_now();
-    calibrate_compute(back, target, &m);
-    enum status st = calibrate_links(world_size() == 1 ? &comm_null : &comm_mpi, back, target, &m, e);
+    calibrate_compute(back, target, &m, &runs);
+    enum status st = calibrate_links(world_size() == 1 ? &comm_null : &comm_mpi, back, target, &m, &runs, e);
     machine_sort(&m);
+    describe(&m, &runs);
     if (st == ST_OK && world_rank() == 0) {
         st = machine_write(&m, o->output, e);
         if (st == ST_OK) {
             print_machine(&m, o->output);
             printf("took           %.1f s\n", clock_now() - start);
+            if (m.noisy)
+                fprintf(stderr,
+                        "warning: runs of %u of %u measurements differ by more than %.0f%%: the machine was busy, and "
+                        "predictions from %s are less exact; calibrate again when it is idle\n",
+                        m.noisy, runs.measured, 100 * MACHINE_NOISY, o->output);
         }
     }
     st = world_agree(st, e);

@@ -16,28 +16,31 @@ static const struct problem problems[] = {
     { IR_OP_LINEAR, 1, 256, 256, 256 },     { IR_OP_LINEAR, 1, 512, 256, 1024 },
     { IR_OP_LINEAR, 1, 512, 512, 512 },     { IR_OP_LINEAR, 1, 512, 512, 2048 },
     { IR_OP_LINEAR, 1, 1024, 1024, 1024 },  { IR_OP_HEAD_LOSS, 1, 128, 128, 1024 },
-    { IR_OP_HEAD_LOSS, 1, 256, 256, 8192 }, { IR_OP_HEAD_LOSS, 1, 512, 512, 4096 },
-    { IR_OP_ATTENTION, 2, 64, 32, 4 },      { IR_OP_ATTENTION, 2, 256, 32, 4 },
-    { IR_OP_ATTENTION, 1, 64, 64, 4 },      { IR_OP_ATTENTION, 1, 256, 64, 8 },
-    { IR_OP_ATTENTION, 1, 1024, 64, 4 },    { IR_OP_ATTENTION, 1, 256, 128, 4 },
-    { IR_OP_ROUTER, 1, 256, 256, 8 },       { IR_OP_ROUTER, 1, 512, 512, 8 },
-    { IR_OP_ROUTER, 1, 512, 512, 64 },      { IR_OP_EXPERTS, 1, 64, 128, 4 },
-    { IR_OP_EXPERTS, 1, 256, 128, 4 },      { IR_OP_EXPERTS, 1, 128, 256, 4 },
-    { IR_OP_EXPERTS, 1, 512, 256, 4 },      { IR_OP_EXPERTS, 1, 1024, 512, 4 },
-    { IR_OP_EMBED, 1, 128, 128, 0 },        { IR_OP_EMBED, 1, 1024, 512, 0 },
-    { IR_OP_POS_EMBED, 1, 128, 128, 0 },    { IR_OP_POS_EMBED, 2, 512, 512, 0 },
-    { IR_OP_LAYERNORM, 1, 128, 128, 0 },    { IR_OP_LAYERNORM, 1, 512, 512, 0 },
-    { IR_OP_LAYERNORM, 1, 2048, 1024, 0 },  { IR_OP_RMSNORM, 1, 128, 128, 0 },
-    { IR_OP_RMSNORM, 1, 512, 512, 0 },      { IR_OP_RMSNORM, 1, 2048, 1024, 0 },
-    { IR_OP_ROPE, 1, 128, 32, 4 },          { IR_OP_ROPE, 1, 512, 64, 8 },
-    { IR_OP_ROPE, 1, 2048, 64, 16 },        { IR_OP_GELU, 1, 128, 128, 0 },
-    { IR_OP_GELU, 1, 512, 1024, 0 },        { IR_OP_GELU, 1, 1024, 2048, 0 },
-    { IR_OP_SWIGLU, 1, 128, 128, 0 },       { IR_OP_SWIGLU, 1, 512, 1024, 0 },
-    { IR_OP_SWIGLU, 1, 1024, 2048, 0 },     { IR_OP_ADD, 1, 128, 128, 0 },
-    { IR_OP_ADD, 1, 512, 512, 0 },          { IR_OP_ADD, 1, 2048, 1024, 0 },
-    { IR_OP_DISPATCH, 1, 128, 128, 4 },     { IR_OP_DISPATCH, 1, 512, 512, 8 },
-    { IR_OP_DISPATCH, 1, 1024, 1024, 8 },   { IR_OP_COMBINE, 1, 128, 128, 4 },
-    { IR_OP_COMBINE, 1, 512, 512, 8 },      { IR_OP_COMBINE, 1, 1024, 1024, 8 },
+    { IR_OP_HEAD_LOSS, 1, 512, 256, 2048 }, { IR_OP_HEAD_LOSS, 1, 256, 256, 8192 },
+    { IR_OP_HEAD_LOSS, 1, 512, 512, 4096 }, { IR_OP_ATTENTION, 2, 64, 32, 4 },
+    { IR_OP_ATTENTION, 2, 256, 32, 4 },     { IR_OP_ATTENTION, 1, 64, 64, 4 },
+    { IR_OP_ATTENTION, 1, 256, 64, 8 },     { IR_OP_ATTENTION, 1, 1024, 64, 4 },
+    { IR_OP_ATTENTION, 1, 256, 128, 4 },    { IR_OP_ROUTER, 1, 256, 256, 8 },
+    { IR_OP_ROUTER, 1, 512, 512, 8 },       { IR_OP_ROUTER, 1, 512, 512, 64 },
+    { IR_OP_EXPERTS, 1, 64, 128, 4 },       { IR_OP_EXPERTS, 1, 256, 128, 4 },
+    { IR_OP_EXPERTS, 1, 128, 256, 4 },      { IR_OP_EXPERTS, 1, 512, 256, 8 },
+    { IR_OP_EXPERTS, 1, 1024, 512, 4 },     { IR_OP_EXPERTS, 1, 32, 256, 8 },
+    { IR_OP_EXPERTS, 1, 128, 256, 8 },      { IR_OP_EXPERTS, 1, 256, 512, 8 },
+    { IR_OP_EXPERTS, 1, 512, 256, 4 },      { IR_OP_EMBED, 1, 128, 128, 0 },
+    { IR_OP_EMBED, 1, 1024, 512, 0 },       { IR_OP_POS_EMBED, 1, 128, 128, 0 },
+    { IR_OP_POS_EMBED, 2, 512, 512, 0 },    { IR_OP_LAYERNORM, 1, 128, 128, 0 },
+    { IR_OP_LAYERNORM, 1, 512, 512, 0 },    { IR_OP_LAYERNORM, 1, 2048, 1024, 0 },
+    { IR_OP_RMSNORM, 1, 128, 128, 0 },      { IR_OP_RMSNORM, 1, 512, 512, 0 },
+    { IR_OP_RMSNORM, 1, 2048, 1024, 0 },    { IR_OP_ROPE, 1, 128, 32, 4 },
+    { IR_OP_ROPE, 1, 512, 64, 8 },          { IR_OP_ROPE, 1, 2048, 64, 16 },
+    { IR_OP_GELU, 1, 128, 128, 0 },         { IR_OP_GELU, 1, 512, 1024, 0 },
+    { IR_OP_GELU, 1, 1024, 2048, 0 },       { IR_OP_SWIGLU, 1, 128, 128, 0 },
+    { IR_OP_SWIGLU, 1, 512, 1024, 0 },      { IR_OP_SWIGLU, 1, 1024, 2048, 0 },
+    { IR_OP_ADD, 1, 128, 128, 0 },          { IR_OP_ADD, 1, 512, 512, 0 },
+    { IR_OP_ADD, 1, 2048, 1024, 0 },        { IR_OP_DISPATCH, 1, 128, 128, 4 },
+    { IR_OP_DISPATCH, 1, 512, 512, 8 },     { IR_OP_DISPATCH, 1, 1024, 1024, 8 },
+    { IR_OP_COMBINE, 1, 128, 128, 4 },      { IR_OP_COMBINE, 1, 512, 512, 8 },
+    { IR_OP_COMBINE, 1, 1024, 1024, 8 },
 };
 
 static struct ir_attrs attrs_of(const struct problem *p)
@@ -71,7 +74,7 @@ static struct ir_attrs attrs_of(const struct problem *p)
 }
 
 static void measure_kernel(const struct compute_backend *back, const struct ir_target *target, const struct problem *p,
-                           enum ir_dtype compute, struct machine *m)
+                           enum ir_dtype compute, struct machine *m, struct calibrate_runs *all)
 {
     struct ir_attrs attrs = attrs_of(p);
     if (target->unsupported(p->op, &attrs, p->t, compute))
@@ -83,7 +86,7 @@ static void measure_kernel(const struct compute_backend *back, const struct ir_t
             continue;
         struct machine_point point = { .kind = p->op, .pass = what.pass, .dtype = compute };
         cost_kernel_size(&what, &point.work, &point.width);
-        point.seconds = calibrate_mean(calibrate_kernel_time(k, (enum ir_pass)what.pass));
+        point.seconds = calibrate_kernel_time(k, (enum ir_pass)what.pass, all);
         vec_add(&m->points, point);
     }
     calibrate_kernel_free(k);
@@ -91,44 +94,87 @@ static void measure_kernel(const struct compute_backend *back, const struct ir_t
 
 /* ---- updates ---------------------------------------------------------------------------------------------------------- */
 
-static double run_update(const struct compute_backend *back, uint32_t kind, enum ir_dtype compute, float *x, uint64_t n)
+/* In a step an update finds its arrays in memory, not where the last one left them: each run has arrays of its own, out of
+ * what is larger than the caches. */
+enum { UPDATE_RUNS = 9, UPDATE_LARGEST = 1 << 22, UPDATE_FLOATS = 5 };
+
+struct update {
+    const struct compute_backend *back;
+    uint32_t kind;
+    enum ir_dtype compute;
+    float *x; /* [UPDATE_FLOATS * UPDATE_LARGEST] */
+    uint64_t n, at;
+};
+
+/* The next arrays of n, `each` of them side by side. */
+static float *next_arrays(struct update *u, uint32_t each)
 {
-    const bool updates = kind != MACHINE_SUMSQ;
-    const struct optimizer_args opt = { updates ? kind - MACHINE_UPDATE : 0, 0.9f, 0.95f, 1e-8f, 0.1f };
+    const uint64_t size = each * u->n;
+    if (u->at + size > (uint64_t)UPDATE_FLOATS * UPDATE_LARGEST)
+        u->at = 0;
+    u->at += size;
+    return u->x + u->at - size;
+}
+
+static double run_update(struct update *u)
+{
+    const bool updates = u->kind != MACHINE_SUMSQ;
+    const struct optimizer_args opt = { updates ? u->kind - MACHINE_UPDATE : 0, 0.9f, 0.95f, 1e-8f, 0.1f };
     const uint32_t moments = updates ? optimizer_info[opt.kind].moments : 0;
     const struct step_inputs step = { .lr = 1e-6, .grad_scale = 1, .update = 2 };
-    struct update_args u = { .opt = &opt,
+    const uint64_t n = u->n;
+    float *x = next_arrays(u, updates ? UPDATE_FLOATS : 1);
+    struct update_args a = { .opt = &opt,
                              .n = n,
                              .n_decay = n,
                              .master = x,
                              .grad = x + n,
                              .m = moments > 0 ? x + 2 * n : NULL,
                              .v = moments > 1 ? x + 3 * n : NULL,
-                             .param = compute == IR_F32 ? x : x + 4 * n,
-                             .compute = compute };
+                             .param = u->compute == IR_F32 ? x : x + 4 * n,
+                             .compute = u->compute };
     double sum = 0, bad = 0, start = calibrate_clock();
     if (updates)
-        back->update(&u, &step);
+        u->back->update(&a, &step);
     else
-        back->sumsq(x, n, &sum, &bad, NULL);
+        u->back->sumsq(x, n, &sum, &bad, NULL);
     return calibrate_clock() - start;
 }
 
-static void measure_update(const struct compute_backend *back, uint32_t kind, enum ir_dtype compute, uint64_t n,
-                           struct machine *m)
+static uint32_t take_updates(void *self, double *seconds)
 {
-    enum { RUNS = 9 };
-    float *x = mem_alloc(5 * n * sizeof *x);
-    double seconds[RUNS];
-    run_update(back, kind, compute, x, n);
-    for (int i = 0; i < RUNS; i++)
-        seconds[i] = run_update(back, kind, compute, x, n);
-    mem_free(x);
-    vec_add(&m->points, ((struct machine_point){ .kind = kind,
-                                                 .pass = IR_PASS_NONE,
-                                                 .dtype = compute,
-                                                 .work = (double)n * cost_element_bytes(kind, compute),
-                                                 .seconds = calibrate_mean(calibrate_median(seconds, RUNS)) }));
+    for (int i = 0; i < UPDATE_RUNS; i++)
+        seconds[i] = run_update(self);
+    return UPDATE_RUNS;
+}
+
+static void measure_update(struct update *u, struct machine *m, struct calibrate_runs *all)
+{
+    vec_add(&m->points,
+            ((struct machine_point){ .kind = u->kind,
+                                     .pass = IR_PASS_NONE,
+                                     .dtype = u->compute,
+                                     .work = (double)u->n * cost_element_bytes(u->kind, u->compute),
+                                     .seconds = calibrate_settle(all, machine_kind_name(u->kind), take_updates, u) }));
+}
+
+static void measure_updates(const struct compute_backend *back, enum ir_dtype compute, struct machine *m,
+                            struct calibrate_runs *all)
+{
+    const uint64_t floats = (uint64_t)UPDATE_FLOATS * UPDATE_LARGEST;
+    struct update u = { .back = back, .compute = compute, .x = mem_alloc(floats * sizeof *u.x) };
+    for (uint64_t i = 0; i < floats; i++)
+        u.x[i] = 1e-3f;
+    for (u.n = 1 << 14; u.n <= UPDATE_LARGEST; u.n <<= 4) {
+        for (uint32_t kind = 0; kind < OPTIMIZERS; kind++) {
+            u.kind = MACHINE_UPDATE + kind;
+            measure_update(&u, m, all);
+        }
+        u.kind = MACHINE_SUMSQ;
+        if (compute == IR_F32)
+            measure_update(&u, m, all);
+    }
+    mem_free(u.x);
 }
 
 /* ---- the whole -------------------------------------------------------------------------------------------------------- */
@@ -153,19 +199,15 @@ static void summarise(struct machine *m)
     m->sum = 1 / m->bandwidth;
 }
 
-void calibrate_compute(const struct compute_backend *back, const struct ir_target *target, struct machine *m)
+void calibrate_compute(const struct compute_backend *back, const struct ir_target *target, struct machine *m,
+                       struct calibrate_runs *all)
 {
     static const enum ir_dtype dtypes[] = { IR_F32, IR_BF16 };
     world_barrier();
     for (int d = 0; d < 2; d++) {
         for (size_t i = 0; i < sizeof problems / sizeof *problems; i++)
-            measure_kernel(back, target, &problems[i], dtypes[d], m);
-        for (uint64_t n = 1 << 14; n <= 1 << 22; n <<= 4) {
-            for (uint32_t kind = 0; kind < OPTIMIZERS; kind++)
-                measure_update(back, MACHINE_UPDATE + kind, dtypes[d], n, m);
-            if (dtypes[d] == IR_F32)
-                measure_update(back, MACHINE_SUMSQ, IR_F32, n, m);
-        }
+            measure_kernel(back, target, &problems[i], dtypes[d], m, all);
+        measure_updates(back, dtypes[d], m, all);
     }
     summarise(m);
 }

@@ -2,14 +2,14 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#include <stdlib.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "cmd/calibrate.h"
 
-enum { MOST_COPIES = 8, RUNS = 9 };
+enum { FEWEST_COPIES = 2, MOST_COPIES = 8, RUNS = 9 };
 /* Operands stand in several copies that are used in turn, together larger than a core's own caches: in a step a kernel finds
- * its parameters and what was kept in memory, not where the last run left them. */
+ * its parameters and what was kept in memory, not where the last run left them. So also large ones have a second copy. */
 static const uint64_t all_copies = 24 << 20;
 static const double long_enough = 4e-3; /* seconds of runs for one median */
 
@@ -23,24 +23,6 @@ struct calibrate_kernel {
     struct arena memory;
     double scalars[SCALAR_COUNT];
 };
-
-static int by_number(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-double calibrate_median(double *x, uint32_t n)
-{
-    qsort(x, n, sizeof *x, by_number);
-    return x[n / 2];
-}
-
-double calibrate_mean(double x)
-{
-    world_sum_f64(&x, 1);
-    return x / world_size();
-}
 
 /* ---- operands -------------------------------------------------------------------------------------------------------- */
 
@@ -153,7 +135,7 @@ struct calibrate_kernel *calibrate_kernel_new(const struct compute_backend *back
     CHECK(!back->device); /* operands are in host memory */
     *k = (struct calibrate_kernel){ .back = back, .target = target, .attrs = *what->attrs };
     arena_init(&k->memory);
-    for (; k->copies < MOST_COPIES && (k->copies < 1 || k->memory.used < all_copies); k->copies++) {
+    for (; k->copies < MOST_COPIES && (k->copies < FEWEST_COPIES || k->memory.used < all_copies); k->copies++) {
         struct op_args *a = &k->args[k->copies];
         *a = (struct op_args){ .attrs = &k->attrs,
                                .op = what->op,
@@ -211,14 +193,26 @@ static double time_runs(struct calibrate_kernel *k, enum ir_pass pass, uint32_t 
     return (calibrate_clock() - start) / n;
 }
 
-double calibrate_kernel_time(struct calibrate_kernel *k, enum ir_pass pass)
+struct timing {
+    struct calibrate_kernel *k;
+    enum ir_pass pass;
+};
+
+static uint32_t take_runs(void *self, double *seconds)
 {
-    double median[RUNS], once;
-    time_runs(k, pass, 1); /* touches memory */
-    once = time_runs(k, pass, 1);
-    uint32_t each = 1 + (uint32_t)(long_enough / RUNS / (once + 1e-7));
-    uint32_t runs = once > 10 * long_enough ? 3 : RUNS;
+    const struct timing *t = self;
+    time_runs(t->k, t->pass, 1); /* touches memory */
+    const double once = time_runs(t->k, t->pass, 1);
+    const uint32_t each = 1 + (uint32_t)(long_enough / RUNS / (once + 1e-7)), runs = once > 10 * long_enough ? 3 : RUNS;
     for (uint32_t i = 0; i < runs; i++)
-        median[i] = time_runs(k, pass, each);
-    return calibrate_median(median, runs);
+        seconds[i] = time_runs(t->k, t->pass, each);
+    return runs;
+}
+
+double calibrate_kernel_time(struct calibrate_kernel *k, enum ir_pass pass, struct calibrate_runs *all)
+{
+    char what[CALIBRATE_WHAT];
+    snprintf(what, sizeof what, "%s %s, %s", ir_pass_name(pass), machine_kind_name(k->args->op),
+             ir_dtype_name((enum ir_dtype)k->args->compute));
+    return calibrate_settle(all, what, take_runs, &(struct timing){ k, pass });
 }
