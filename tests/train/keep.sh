@@ -43,6 +43,8 @@ rm -rf d-sync
 
 # ---- damaged ones
 build h gpt2 pp2dp2 train.steps=9 train.checkpoint_every=3
+train 4 h named && [ "$(sed -n 's/.*checkpoint of step \([0-9]*\) written.*/\1/p' named/log.txt | tr '\n' ' ')" = "$(steps_of named)" ]
+result 'the log names each by the step of its file'
 train 4 h h && cp -r h good && damage h/checkpoints/step-000009.h5 && ! "$piper" checkpoint verify h/checkpoints/step-000009.h5 \
     >>out 2>&1 && train 4 h h && grep -q 'warning: .*step-000009.h5: /' h/log.txt &&
     grep -q 'resuming from the checkpoint of step 6' h/log.txt && same_bits good h
