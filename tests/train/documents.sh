@@ -71,8 +71,17 @@ job masked moe one train.steps=3 && rm -rf run && train 1 masked run &&
     near want got 1e-5 && column run aux_loss >want && column other aux_loss >got && near want got 1e-5
 result 'experts under a mask: the same on 4 ranks'
 # Small steps, of which some have no target at all.
-job few gpt2 one train.batch_size=1 train.seq_len=8 && rm -rf run && train 1 few run && [ "$(last_step run)" -eq 20 ] && grep -q 'none of its tokens is a target that counts' run/log.txt
+job few gpt2 one train.batch_size=1 train.seq_len=8 train.checkpoint_every=1 train.checkpoint_keep=99 && rm -rf run && train 1 few run && [ "$(last_step run)" -eq 20 ] && grep -q 'none of its tokens is a target that counts' run/log.txt
 result 'steps without a target'
+: >steps
+# shellcheck disable=SC2013 # numbers
+for s in $(sed -n 's/.*step \([0-9]*\): none of its tokens is a target.*/\1/p' run/log.txt); do
+    [ "$s" -eq 1 ] || "$piper" checkpoint diff "$(printf run/checkpoints/step-%06d.h5 $((s - 1)))" "$(printf run/checkpoints/step-%06d.h5 "$s")" \
+        >out 2>&1 || break
+    echo "$s" >>steps
+done
+[ -s steps ] && [ "$(wc -l <steps)" -eq "$(grep -c 'none of its tokens is a target' run/log.txt)" ]
+result 'leave weights and moments as they were'
 "$piper" data chat talk.jsonl --tokenizer "$tok" --template chatml --pad 32 -o filled.h5 >out 2>&1 &&
     job padded llama one train.data=filled.h5 && job padded4 llama pp2dp2 train.data=filled.h5 && rm -rf run other &&
     train 1 padded run && train 4 padded4 other && column run loss >want && column other loss >got && near want got 1e-5
