@@ -39,8 +39,9 @@ verdict()
 {
     ok=$?
     n=$((n + 1))
-    [ $ok -eq 0 ] || { printf 'not '; sed 's/^/# /' log; }
+    [ $ok -eq 0 ] || printf 'not '
     echo "ok $n - $1${2:+: $2}"
+    [ $ok -eq 0 ] || sed 's/^/# /' log
 }
 
 # case_rounds NAME RANKS ROUNDS STRATEGY [SETTING...]: so many further rounds in each step, empty: no such column; and the numbers of $base
@@ -91,7 +92,7 @@ for kind in 1f1b zb-h1; do
 done
 case_rounds "four devices" 4 12 "[{\"op\":\"layout\",\"pp\":1,\"dp\":4,\"ep\":4,$experts}]"
 case_rounds "bound auto" 4 8 '[{"op":"layout","pp":1,"dp":4,"ep":4,"expert_bound":"auto"}]'
-case_rounds "two groups of two, zero 2" 4 16 "[{\"op\":\"layout\",\"pp\":1,\"dp\":4,\"ep\":2,\"zero\":2,$experts},{\"op\":\"split\",\"num_microbatches\":2}]"
+case_rounds "two groups of two, zero 2" 4 16 "[{\"op\":\"layout\",\"pp\":1,\"dp\":4,\"ep\":2,\"zero\":2,$experts},{\"op\":\"split\",\"filter\":{},\"num_microbatches\":2}]"
 case_rounds "shared sequences" 4 12 "[{\"op\":\"layout\",\"pp\":1,\"dp\":1,\"tp\":2,\"cp\":2,\"ep\":4,$experts}]"
 case_rounds "room for all" 2 '' '[{"op":"layout","pp":1,"dp":2,"ep":2,"expert_bound":2,"overflow":"rounds"}]'
 
