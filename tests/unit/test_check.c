@@ -368,6 +368,26 @@ static void mutate_scalars_of_class(struct job *j) /* each stage for itself, in 
         vec_add(&b->waits, run - first_of(b, EVAL)); /* the last instruction: its waits are the last */
     }
 }
+/* The reduction of a stage became an exchange of rows, in the first buffers that there are; no ROUNDS is beside it. */
+static void mutate_no_rounds(struct job *j)
+{
+    struct plan_builder *b = &j->b[0];
+    const uint32_t i = find_instr(b, TRAIN, PLAN_ALL_REDUCE, 0), first = b->instrs.at[i].first_base;
+    for (uint32_t k = 0; k < 2; k++)
+        vec_push(&b->bases);
+    memmove(&b->bases.at[first + 3], &b->bases.at[first + 1], (b->bases.n - first - 3) * sizeof *b->bases.at);
+    for (uint32_t k = i + 1; k < b->instrs.n; k++)
+        b->instrs.at[k].first_base += 2;
+    for (uint32_t k = 0; k < 3; k++)
+        b->bases.at[first + k] = (struct plan_base){ .arena = ARENA_WORK,
+                                                     .access = k == 1 ? PLAN_WRITE : PLAN_READ,
+                                                     .buffer = k,
+                                                     .offset = b->buffers.at[k].offset };
+    b->instrs.at[i].op = PLAN_TO_EXPERTS;
+    b->instrs.at[i].n_bases = 3;
+    b->instrs.at[i].tensor = 0;
+    b->instrs.at[i].count = 1;
+}
 MUTATION(no_sumsq, drop(a, PLAN_SUMSQ, 0))
 MUTATION(sumsq_twice, edit(a, find_instr(a, TRAIN, PLAN_SUMSQ, 0), REPEAT, 0))
 MUTATION(no_update, drop(a, PLAN_UPDATE, 0))
@@ -518,6 +538,7 @@ static const struct mutation mutations[] = {
     M(1, 2, "reduce", reduce_type),
     M(1, 2, "gather", sharded),
     M(2, 2, "reduce", reduce_elsewhere),
+    M(1, 2, "rounds", no_rounds),
     M(1, 1, "update", no_sumsq),
     M(1, 1, "update", sumsq_twice),
     M(1, 1, "update", no_update),

@@ -68,6 +68,10 @@ static const struct job {
                       "\"microbatches\":2},{\"op\":\"recompute\",\"filter\":{},\"received\":\"again\"}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2},{\"op\":\"schedule\",\"kind\":\"zb-h1\","
                  "\"microbatches\":2},{\"op\":\"recompute\",\"filter\":{\"EP\":\"*\"},\"received\":\"again\"}]" },
+    { MODEL_DROPLESS, "[{\"op\":\"layout\",\"dp\":2,\"ep\":2,\"expert_bound\":1,\"overflow\":\"rounds\"},{\"op\":"
+                      "\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]" },
+    { MODEL_DROPLESS, "[{\"op\":\"layout\",\"dp\":2,\"ep\":2,\"zero\":2,\"expert_bound\":1,\"overflow\":\"rounds\"},"
+                      "{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":2}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"dp\":2,\"zero\":1}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"dp\":2,\"ep\":2}]" },
 };
