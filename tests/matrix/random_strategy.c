@@ -265,6 +265,15 @@ static void shard_halves(struct random_job *j, uint32_t chunk, uint32_t tags, ui
     json_decref(groups[1]);
 }
 
+/* Room for all rows, or for some, and the others come in more rounds. */
+static void bound_rows(struct random_job *j, json_t *d, uint32_t ep)
+{
+    const bool rounds = rng_chance(&j->rng, 60);
+    json_object_set_new(d, "expert_bound", json_real((rounds ? 1 : ep) + 0.5 * rng_below(&j->rng, 4)));
+    if (rounds)
+        json_object_set_new(d, "overflow", json_string("rounds"));
+}
+
 static void shard(struct random_job *j)
 {
     uint32_t ep_tag = find_tag(j, "EP"), tag = ir_graph_find_tag(&j->g, "EP");
@@ -284,8 +293,8 @@ static void shard(struct random_job *j)
         json_object_set_new(d, "devices", expert_groups(j, s, ep));
         if (rng_chance(&j->rng, 60))
             json_object_set_new(d, "stream", json_string(random_stream(j)));
-        if (rng_chance(&j->rng, 40))
-            json_object_set_new(d, "expert_bound", json_real(ep + 0.5 * rng_below(&j->rng, 4)));
+        if (rng_chance(&j->rng, 60))
+            bound_rows(j, d, ep);
     }
 }
 

@@ -140,6 +140,7 @@ static const char *const features[] = {
     "\"default_stream\"",
     "\"lanes\"",
     "\"expert_bound\"",
+    "\"overflow\"",
     "\"devices\":[[",
     "\"device\":",
     "\"PASS\":\"B\"",
