@@ -88,6 +88,8 @@ done
 for kind in 1f1b zb-h1; do
     schedule="{\"op\":\"schedule\",\"kind\":\"$kind\",\"microbatches\":4}"
     case_rounds "$kind, recompute" 4 16 "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2,$experts},$schedule,{\"op\":\"recompute\",\"filter\":{}}]"
+    case_rounds "$kind, received again" 4 16 "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2,$experts},$schedule,
+        {\"op\":\"recompute\",\"filter\":{\"EP\":\"*\"},\"received\":\"again\"}]"
     case_rounds "$kind, zero 3" 4 16 "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2,\"zero\":3,$experts},$schedule]"
 done
 case_rounds "four devices" 4 12 "[{\"op\":\"layout\",\"pp\":1,\"dp\":4,\"ep\":4,$experts}]"
