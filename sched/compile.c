@@ -1,7 +1,6 @@
 /* The compiler as a straight line. */
 #include "sched/passes.h"
 
-#include <math.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -24,7 +23,7 @@ static void init(struct sched *s, const struct sched_input *in)
     stream_number(s, "default_stream");
 }
 
-static void release_lists(struct sched *s)
+void compile_forget(struct sched *s)
 {
     ir_dag_release(&s->train.dag);
     ir_dag_release(&s->eval.dag);
@@ -54,7 +53,7 @@ static void release(struct sched *s)
     vec_free(&s->bucket_params);
     vec_free(&s->bucket_classes);
     ir_chunks_release(&s->chunks);
-    release_lists(s);
+    compile_forget(s);
     arena_release(&s->arena);
 }
 
@@ -62,6 +61,7 @@ enum status pass_chunks_build(struct sched *s, struct err *e)
 {
     (void)e;
     ir_chunks_build(&s->chunks, s->g);
+    filter_index_chunks(s);
     return ST_OK;
 }
 
@@ -84,10 +84,12 @@ static void say(const struct sched *s, const char *what)
         s->in->progress(what);
 }
 
-/* Those that precede the DAG, or those that make it. */
-static enum status run_passes(struct sched *s, bool dag, struct err *e)
+enum { PASSES = sizeof passes / sizeof *passes };
+
+/* Those that precede the DAG, or those that make it, from number `first` on. */
+static enum status run_passes(struct sched *s, size_t first, bool dag, struct err *e)
 {
-    for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
+    for (size_t i = first; i < PASSES; i++) {
         if (passes[i].dumps != dag)
             continue;
         say(s, passes[i].name);
@@ -116,104 +118,62 @@ static enum status verify(const struct sched *s, struct sched_output *out, struc
     return st;
 }
 
-/* ---- what fits -------------------------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------------------------------- */
 
-/* How B runs in groups that overlap, the fastest first: as BI and BW, of which any number may wait on a class, or none while it could run; whole. */
-struct variant {
-    bool uncut;
-    uint32_t waiting;
-};
-static const struct variant variants[] = { { false, UINT32_MAX }, { false, 0 }, { true, 0 } };
-enum { VARIANTS = sizeof variants / sizeof *variants, WHOLE = VARIANTS - 1 };
-
-/* Nothing stays of another variant but its output. */
-static enum status lower_variant(struct sched *s, uint32_t v, struct sched_output *out, struct err *e)
+enum status compile_dag(struct sched *s, struct err *e)
 {
-    release_lists(s);
-    s->uncut = variants[v].uncut;
-    s->waiting = variants[v].waiting;
-    TRY(run_passes(s, true, e));
+    compile_forget(s);
+    TRY(run_passes(s, 0, true, e));
     say(s, "plans and their memory");
-    return pass_lower(s, out, e);
+    return ST_OK;
 }
 
-/* What a rank allocates, at most. */
-static uint64_t peak_of(const struct sched_output *out)
+/* As it was before it had an order; false: passes behind that have changed it. */
+static bool forget_order(struct list_plan *list)
 {
-    uint64_t peak = 0;
-    for (uint32_t c = 0; c < out->n_classes; c++) {
-        const uint64_t bytes = ((const struct plan_header *)out->classes[c].blob)->total_bytes;
-        peak = bytes > peak ? bytes : peak;
+    if (list->dag.nodes.n != list->nodes)
+        return false;
+    if (list->dag.edges.n != list->edges) { /* streams that take turns */
+        list->dag.edges.n = list->edges;
+        ir_dag_link(&list->dag);
     }
-    return peak;
+    mem_free(list->order);
+    list->order = NULL;
+    return true;
 }
 
-static enum status refuse_peak(const struct sched *s, uint64_t least, struct err *e)
+enum status compile_order(struct sched *s, struct err *e)
 {
-    return js_wrong(
-        &s->peak_js, e,
-        "found %.4g GiB, but a rank takes at least %.2f GiB in this order; allow that much, or use fewer microbatches "
-        "in flight, recompute, or more ranks",
-        (double)s->peak / GIB, ceil((double)least / GIB * 100) / 100);
+    size_t first = 0;
+    while (passes[first].run != pass_sequence)
+        first++;
+    if (!forget_order(&s->train) || (s->in->eval && !forget_order(&s->eval)))
+        return compile_dag(s, e);
+    TRY(run_passes(s, first, true, e));
+    say(s, "plans and their memory");
+    return ST_OK;
 }
 
-/* The first variant that keeps within the peak: the one given, else what it takes when B is whole, so that what fits that way
- * fits this way too. What a plan takes is known when its buffers have places: each variant is lowered. The DAG that stays is that of the
- * last one. */
-static enum status first_within_peak(struct sched *s, struct sched_output *out, struct err *e)
-{
-    struct sched_output whole = { 0 };
-    uint64_t peak = s->peak, least = UINT64_MAX;
-    if (!peak) {
-        TRY(lower_variant(s, WHOLE, &whole, e));
-        peak = peak_of(&whole);
-    }
-    for (uint32_t v = s->overlaps ? 0 : WHOLE; v <= WHOLE; v++) {
-        enum status st = ST_OK;
-        if (v == WHOLE && whole.classes) {
-            *out = whole;
-            whole = (struct sched_output){ 0 };
-            s->uncut = variants[WHOLE].uncut;
-            s->waiting = variants[WHOLE].waiting;
-        } else {
-            st = lower_variant(s, v, out, e);
-        }
-        const uint64_t takes = st == ST_OK ? peak_of(out) : 0;
-        if (takes <= peak) {
-            sched_output_release(&whole);
-            return st;
-        }
-        sched_output_release(out);
-        least = takes < least ? takes : least;
-    }
-    return refuse_peak(s, least, e);
-}
-
-/* The same, without what --dump prints. */
-static enum status lower_within_peak(struct sched *s, struct sched_output *out, struct err *e)
+/* Until it is known how B runs, nothing is dumped; then the DAG is made once more. */
+static enum status lower_quietly(struct sched *s, struct sched_output *out, struct err *e)
 {
     const struct sched_input *in = s->in;
     struct sched_input quiet = *in;
     quiet.dump = NULL;
     s->in = &quiet;
-    const enum status st = first_within_peak(s, out, e);
+    const enum status st = peak_lower(s, out, e);
     s->in = in;
     return st;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------------------- */
-
 static enum status lower(struct sched *s, struct sched_output *out, struct err *e)
 {
     TRY(check_target(s, e));
-    TRY(run_passes(s, false, e));
-    if (!s->overlaps && !s->peak)
-        return lower_variant(s, WHOLE, out, e);
-    TRY(lower_within_peak(s, out, e));
-    if (!s->in->dump)
-        return ST_OK;
-    release_lists(s);
-    return run_passes(s, true, e);
+    TRY(run_passes(s, 0, false, e));
+    if (!s->in->dump || (!s->overlaps && !s->peak))
+        return peak_lower(s, out, e);
+    TRY(lower_quietly(s, out, e));
+    return compile_dag(s, e);
 }
 
 /* The DAG of the plan that sched_compile() makes. */
@@ -221,12 +181,11 @@ static enum status make_dag(struct sched *s, struct err *e)
 {
     struct sched_output out = { 0 };
     TRY(check_target(s, e));
-    TRY(run_passes(s, false, e));
-    const enum status st = s->overlaps ? lower_within_peak(s, &out, e) : ST_OK;
+    TRY(run_passes(s, 0, false, e));
+    const enum status st = s->overlaps ? lower_quietly(s, &out, e) : ST_OK;
     sched_output_release(&out);
     TRY(st);
-    release_lists(s);
-    return run_passes(s, true, e);
+    return compile_dag(s, e);
 }
 
 enum status sched_compile(const struct sched_input *in, struct sched_output *out, struct err *e)

@@ -60,7 +60,8 @@ struct list_plan { /* one list of instructions: "train" or "eval" */
     struct ir_dag dag;
     uint32_t
         *group; /* by node: number of the group that overlaps that a run is in, 0: in none; NULL: all are in none */
-    uint32_t *order; /* global order of all nodes: every class dispatches a projection of it */
+    uint32_t *order;       /* global order of all nodes: every class dispatches a projection of it */
+    uint32_t nodes, edges; /* of the DAG before it had one */
 };
 
 /* How the sequences of a replica are shared, alike on all device sets: piper-strategy(5), shard. */
@@ -123,10 +124,15 @@ struct sched {
         VEC(const char *);
     } streams; /* number 0 is default_stream */
     struct ir_chunks chunks;
+    struct tagged_chunks { /* by tag: chunks[first[i]] .. are those with index i */
+        uint32_t n, *first, *chunks;
+    } tagged[IR_MAX_TAGS];
+    uint32_t *all_chunks;    /* 0, 1, .. */
     uint8_t *backward_split; /* [chunk * microbatches + mb]: 1 where B is the pair BI, BW */
-    uint8_t *overlapped; /* the same: 1 where B stands in a group that overlaps: its BW may fill what BI leaves open */
-    uint16_t *set_of;    /* [chunk * microbatches + mb] */
-    uint16_t *stream_of; /* [chunk]: stream of place, for sends and tied sums */
+    uint8_t
+        *overlapped; /* the same: 1 where B stands in a group that overlaps or fills: its BW may stand where BI waits */
+    uint16_t *set_of;       /* [chunk * microbatches + mb] */
+    uint16_t *stream_of;    /* [chunk]: stream of place, for sends and tied sums */
     uint32_t *replicate_of; /* [chunk]: index in directives, IR_NONE */
     uint8_t *recompute;     /* [chunk * microbatches + mb]: enum recompute */
     uint32_t *rows_of;      /* [operator]: of a dispatch the chunk of the experts that read its rows; else IR_NONE */
@@ -151,6 +157,7 @@ struct sched {
     bool overlaps;          /* some group does */
     uint64_t peak;          /* bytes that a rank may allocate, as the strategy says; 0: it does not */
     struct js peak_js;      /* where */
+    bool order_checked;     /* the user's order can run */
     bool uncut;             /* B stays whole in groups that overlap */
     uint32_t waiting;       /* BW of these groups that may wait on a class at once */
     struct list_plan train, eval;

@@ -31,6 +31,7 @@ struct order_group {
     uint32_t first_filter, n_filters; /* in sched.filters */
     uint32_t column;                  /* of its cell, where it is from a csv schedule */
     bool overlaps;                    /* several, and some of what they match communicates beside computation */
+    bool fills;                       /* B alone, whose rows travel to experts: its BW runs meanwhile */
 };
 struct directive {
     const struct directive_kind *kind;

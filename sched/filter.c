@@ -121,6 +121,39 @@ bool filter_chunk(const struct sched *s, const struct filter *f, uint32_t chunk)
     return true;
 }
 
+void filter_index_chunks(struct sched *s)
+{
+    const uint32_t n = s->chunks.chunks.n;
+    for (uint32_t t = 0; t < s->g->n_tags; t++) {
+        struct tagged_chunks *x = &s->tagged[t];
+        for (uint32_t c = 0; c < n; c++)
+            if (s->chunks.chunks.at[c].tag[t] >= 0 && (uint32_t)s->chunks.chunks.at[c].tag[t] >= x->n)
+                x->n = (uint32_t)s->chunks.chunks.at[c].tag[t] + 1;
+        x->first = arena_array(&s->arena, uint32_t, x->n + 1);
+        x->chunks = arena_array(&s->arena, uint32_t, n + 1);
+        for (uint32_t i = 0, at = 0; i < x->n; i++) {
+            for (uint32_t c = 0; c < n; c++)
+                if (s->chunks.chunks.at[c].tag[t] == (int32_t)i)
+                    x->chunks[at++] = c;
+            x->first[i + 1] = at;
+        }
+    }
+    s->all_chunks = arena_array(&s->arena, uint32_t, n + 1);
+    for (uint32_t c = 0; c < n; c++)
+        s->all_chunks[c] = c;
+}
+
+struct chunk_list filter_chunks(const struct sched *s, const struct filter *f)
+{
+    for (uint32_t t = 0; t < s->g->n_tags; t++) {
+        const struct match *m = &f->tag[t];
+        const struct tagged_chunks *x = &s->tagged[t];
+        if (m->given && m->mode == MATCH_RANGE && m->lo == m->hi && m->lo >= 0 && (uint32_t)m->lo < x->n)
+            return (struct chunk_list){ x->chunks + x->first[m->lo], x->first[m->lo + 1] - x->first[m->lo] };
+    }
+    return (struct chunk_list){ s->all_chunks, s->chunks.chunks.n };
+}
+
 bool filter_match(const struct sched *s, const struct filter *f, uint32_t chunk, uint32_t mb, enum ir_pass pass)
 {
     return filter_chunk(s, f, chunk) && matches(&f->mb, (int32_t)mb) && (f->pass == IR_PASS_NONE || f->pass == pass);

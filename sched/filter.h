@@ -20,6 +20,14 @@ struct match filter_index(uint32_t index);
 struct sched;
 enum status filter_parse(struct sched *s, const struct js *js, struct filter *f, struct err *e);
 bool filter_chunk(const struct sched *s, const struct filter *f, uint32_t chunk);
+/* Chunks that it may match, ascending: those with the index that it names under a tag, else all. Borrowed from the compilation. */
+struct chunk_list {
+    const uint32_t *at;
+    uint32_t n;
+};
+struct chunk_list filter_chunks(const struct sched *s, const struct filter *f);
+/* Once the chunks are there: what filter_chunks() needs. */
+void filter_index_chunks(struct sched *s);
 bool filter_match(const struct sched *s, const struct filter *f, uint32_t chunk, uint32_t mb, enum ir_pass pass);
 /* Microbatches of the job that the filter names: every step-th from first on, before end; none where first >= end. */
 struct mb_range {

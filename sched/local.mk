@@ -2,7 +2,7 @@ noinst_LTLIBRARIES += libpiper_sched.la
 libpiper_sched_la_SOURCES = \
 	sched/again.c sched/buckets.c sched/build.c sched/compile.c sched/compile.h sched/devices.c sched/devices.h \
 	sched/directive.c sched/directive.h sched/filter.c sched/filter.h sched/fit.c sched/gather.c sched/move.c \
-	sched/passes.h sched/reduce.c sched/sched.h sched/schedule.h sched/sequence.c sched/side.c sched/side.h sched/weights.c sched/weights.h \
+	sched/passes.h sched/peak.c sched/reduce.c sched/sched.h sched/schedule.h sched/sequence.c sched/side.c sched/side.h sched/weights.c sched/weights.h \
 	sched/directives/counts.c sched/directives/csv.c sched/directives/csv.h sched/directives/csv_write.c sched/directives/layout.c \
 	sched/directives/order.c sched/directives/place.c sched/directives/recompute.c \
 	sched/directives/fuse_collectives.c sched/directives/reference.c sched/directives/reference.h sched/directives/region.c sched/directives/ring_exchange.c sched/directives/shard_tensor.c sched/directives/replicate.c sched/directives/rows.c sched/directives/schedule.c sched/directives/shard.c sched/directives/split.c \

@@ -46,5 +46,14 @@ enum status shard_check_devices(struct sched *s, struct err *e);
 enum status rows_check_devices(struct sched *s, struct err *e);
 /* The ordered DAG to plans. */
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e);
+/* What a rank of this class would allocate. */
+uint64_t lower_class_bytes(struct sched *s, uint32_t class_id);
+/* compile.c: the passes that make the DAG, of which nothing may be left, and its order. */
+enum status compile_dag(struct sched *s, struct err *e);
+void compile_forget(struct sched *s); /* releases it */
+/* Those that make an order of it: another one for the same B. */
+enum status compile_order(struct sched *s, struct err *e);
+/* The plans that the strategy asks for (peak.c): how B runs in groups that overlap is decided by what ranks may allocate. */
+enum status peak_lower(struct sched *s, struct sched_output *out, struct err *e);
 
 #endif

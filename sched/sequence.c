@@ -5,7 +5,7 @@
  * stream and every communicator too: so the communication that comes first among those not done is the head of its stream on all its
  * members, and nothing can deadlock, whatever the assignment of streams.
  *
- * Where no group of several filters overlaps with communication, times are units: a border takes as long as a sub-chunk's
+ * Where no group overlaps with communication, times are units: a border takes as long as a sub-chunk's
  * forward. Where the user's order leaves a choice, backwards go before forwards (they free memory), forwards before BW (which only
  * fills), the lower microbatch first. What ends the step (norm, updates) comes after all passes, in the order in which it became ready:
  * before that it would hold the compute stream until its reduction is done. Where updates do not wait for the norm, and no
@@ -35,6 +35,7 @@ struct simulation {
     uint32_t *order, done;
     uint32_t *missing;    /* by node: inputs not done */
     uint8_t *placed;      /* by node: LOADs are placed with their first reader */
+    uint8_t *reads_load;  /* by node */
     struct event *events; /* binary heap by (t, node) */
     uint32_t n_events;
     struct weights w;     /* none: units */
@@ -145,7 +146,7 @@ static uint32_t pop_ready(struct simulation *sim, struct ready *h, enum by by)
 
 static void place(struct simulation *sim, uint32_t node)
 {
-    for (uint32_t k = sim->d->in_first[node]; k < sim->d->in_first[node + 1]; k++) {
+    for (uint32_t k = sim->d->in_first[node]; k < sim->d->in_first[node + 1] && sim->reads_load[node]; k++) {
         uint32_t from = sim->d->edges.at[sim->d->in_edge[k]].from;
         if (sim->d->nodes.at[from].kind == IR_NODE_LOAD && !sim->placed[from]) {
             sim->placed[from] = 1;
@@ -274,9 +275,13 @@ static void simulate(struct simulation *sim)
     const struct ir_dag *d = sim->d;
     for (uint32_t i = 0; i < d->nodes.n; i++)
         sim->missing[i] = d->in_first[i + 1] - d->in_first[i];
-    for (uint32_t i = 0; i < d->nodes.n; i++) /* loads are done before time begins, and placed late */
-        if (d->nodes.at[i].kind == IR_NODE_LOAD)
-            complete(sim, i);
+    for (uint32_t i = 0; i < d->nodes.n; i++) { /* loads are done before time begins, and placed late */
+        if (d->nodes.at[i].kind != IR_NODE_LOAD)
+            continue;
+        for (uint32_t k = d->out_first[i]; k < d->out_first[i + 1]; k++)
+            sim->reads_load[d->edges.at[d->out_edge[k]].to] = 1;
+        complete(sim, i);
+    }
     for (uint32_t i = 0; i < d->nodes.n; i++)
         if (d->nodes.at[i].kind != IR_NODE_LOAD && d->in_first[i + 1] == d->in_first[i])
             become_ready(sim, i);
@@ -324,10 +329,13 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
     struct ir_dag *d = &list->dag;
     const uint32_t n = d->nodes.n, n_queues = list->group ? s->classes.n * s->streams.n : 0;
     ir_dag_link(d);
+    list->nodes = n;
+    list->edges = d->edges.n;
     struct simulation sim = { .s = s, .d = d };
     sim.order = list->order = mem_alloc((n + 1) * sizeof(uint32_t));
     sim.missing = mem_alloc((n + 1) * sizeof(uint32_t));
     sim.placed = mem_alloc(n + 1);
+    sim.reads_load = mem_alloc(n + 1);
     sim.events = mem_alloc((n + 1) * sizeof *sim.events);
     sim.ready = mem_alloc(s->classes.n * sizeof *sim.ready);
     sim.fill = mem_alloc(s->classes.n * sizeof *sim.fill);
@@ -350,6 +358,7 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
     vec_free(&sim.held);
     mem_free(sim.missing);
     mem_free(sim.placed);
+    mem_free(sim.reads_load);
     mem_free(sim.events);
     mem_free(sim.busy);
     mem_free(sim.travels);

@@ -122,10 +122,11 @@ struct collector {
     struct members *out;
 };
 
-/* Keeps the number of a group that overlaps with its nodes. */
+/* Keeps the number of a group that overlaps with its nodes: of a B alone where it is cut. */
 static void note_group(struct collector *g, struct list_plan *list)
 {
-    if (!g->s->groups.at[g->o->first_group + g->group].overlaps)
+    const struct order_group *group = &g->s->groups.at[g->o->first_group + g->group];
+    if (!group->overlaps && (!group->fills || g->s->uncut))
         return;
     if (!list->group)
         list->group = mem_alloc(g->d->nodes.n * sizeof *list->group);
@@ -187,10 +188,11 @@ static enum status collect(struct collector *g, const struct filter *f, struct e
     uint32_t before = g->out->n, m = s->microbatches;
     char where[64];
     struct mb_range r = filter_microbatches(s, f);
-    for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
-        for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb += r.step)
+    const struct chunk_list chunks = filter_chunks(s, f);
+    for (uint32_t c = 0; c < chunks.n; c++)
+        for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, chunks.at[c]); mb += r.step)
             for (int p = 0; p < PASSES; p++) {
-                const size_t at = ((size_t)c * m + mb) * PASSES + (size_t)p;
+                const size_t at = ((size_t)chunks.at[c] * m + mb) * PASSES + (size_t)p;
                 if (g->x->first[at] != IR_NONE && (f->pass == IR_PASS_NONE || f->pass == p))
                     TRY(collect_pass(g, g->x->first[at], g->x->n[at], e));
             }
@@ -330,7 +332,8 @@ static enum status collect_group(struct collector *g, struct convexity *v, struc
     const struct order_group *group = &g->s->groups.at[g->o->first_group + g->group];
     for (uint32_t k = group->first_filter; k < group->first_filter + group->n_filters; k++) {
         TRY(collect(g, &g->s->filters.at[k], e));
-        TRY(check_convex(g->s, v, g->o, g->group, &g->s->filters.at[k], e));
+        if (!g->s->order_checked)
+            TRY(check_convex(g->s, v, g->o, g->group, &g->s->filters.at[k], e));
     }
     return ST_OK;
 }
@@ -426,9 +429,10 @@ enum status pass_order(struct sched *s, struct err *e)
             st = apply(&g, &s->train, &v, e);
     }
     ir_dag_link(d);
-    uint32_t n = st == ST_OK ? ir_dag_cycle(d, mark) : 0;
+    uint32_t n = st == ST_OK && !s->order_checked ? ir_dag_cycle(d, mark) : 0;
     if (n)
         st = refuse_cycle(s, d, mark, n, e);
+    s->order_checked = true; /* whichever way B runs: cut or whole it has the same neighbours */
     mem_free(g.line_of);
     mem_free(v.reaches);
     vec_free(&v.done);

@@ -92,9 +92,10 @@ static enum status name_passes(struct sched *s, const struct directive *d, struc
         if (f->pass != IR_PASS_B && f->pass != IR_PASS_BI && f->pass != IR_PASS_BW)
             continue;
         struct mb_range r = filter_microbatches(s, f);
-        for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
-            for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb += r.step)
-                TRY(name_pass(s, d, (enum ir_pass)f->pass, c * s->microbatches + mb, names, e));
+        const struct chunk_list chunks = filter_chunks(s, f);
+        for (uint32_t i = 0; i < chunks.n; i++)
+            for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, chunks.at[i]); mb += r.step)
+                TRY(name_pass(s, d, (enum ir_pass)f->pass, chunks.at[i] * s->microbatches + mb, names, e));
     }
     return ST_OK;
 }
@@ -131,20 +132,50 @@ static void forget_names(struct names *names)
     names->at.n = 0;
 }
 
-/* Does something of a chunk travel on a stream beside that of computation? */
-static bool communicates(const struct sched *s, uint32_t chunk)
+/* What of a chunk travels on a stream beside that of computation. */
+enum { TALKS = 1, TALKS_ROWS = 2 };
+
+static uint8_t communicates(const struct sched *s, uint32_t chunk)
 {
     const struct ir_chunk *c = &s->chunks.chunks.at[chunk];
     const uint32_t experts = expert_shard(s, chunk);
-    bool any = experts != IR_NONE && s->directives.at[experts].stream;
+    bool any = false;
+    if (experts != IR_NONE && s->directives.at[experts].stream)
+        return TALKS | TALKS_ROWS;
     for (uint32_t k = c->first_op; s->sides && k < c->first_op + c->n_ops && !any; k++) {
         const uint32_t region = s->sides[s->chunks.ops.at[k]].directive;
         any = region != IR_NONE && s->directives.at[region].stream;
     }
-    return any;
+    return any ? TALKS : 0;
 }
 
-/* Groups whose compute overlaps with their communication, and the B in them. */
+static bool group_talks(const struct sched *s, const struct order_group *group, const uint8_t *talks, uint8_t how)
+{
+    const struct filter *first = &s->filters.at[group->first_filter], *end = first + group->n_filters;
+    for (const struct filter *f = first; f < end; f++) {
+        const struct chunk_list chunks = filter_chunks(s, f);
+        for (uint32_t i = 0; i < chunks.n; i++)
+            if ((talks[chunks.at[i]] & how) && filter_chunk(s, f, chunks.at[i]))
+                return true;
+    }
+    return false;
+}
+
+/* The B of a group may run as BI and BW. */
+static void mark_backwards(const struct sched *s, const struct order_group *group)
+{
+    const struct filter *first = &s->filters.at[group->first_filter], *end = first + group->n_filters;
+    for (const struct filter *f = first; f < end; f++) {
+        const struct mb_range r = filter_microbatches(s, f);
+        const struct chunk_list chunks = filter_chunks(s, f);
+        for (uint32_t i = 0; i < chunks.n && (f->pass == IR_PASS_B || f->pass == IR_PASS_NONE); i++)
+            for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, chunks.at[i]); mb += r.step)
+                s->overlapped[chunks.at[i] * s->microbatches + mb] = 1;
+    }
+}
+
+/* Groups whose compute overlaps with their communication, and the B in them. What regions exchange is too short for a B alone: its BW
+ * stands beside that anyway (sched/build.c). */
 static void find_overlapped(struct sched *s)
 {
     const uint32_t n = s->chunks.chunks.n;
@@ -153,17 +184,13 @@ static void find_overlapped(struct sched *s)
         talks[c] = communicates(s, c);
     for (uint32_t g = 0; g < s->groups.n; g++) {
         struct order_group *group = &s->groups.at[g];
-        const struct filter *first = &s->filters.at[group->first_filter], *end = first + group->n_filters;
-        for (const struct filter *f = first; f < end && group->n_filters > 1; f++)
-            for (uint32_t c = 0; c < n && !group->overlaps; c++)
-                group->overlaps = talks[c] && filter_chunk(s, f, c);
-        s->overlaps = s->overlaps || group->overlaps;
-        for (const struct filter *f = first; f < end && group->overlaps; f++) {
-            const struct mb_range r = filter_microbatches(s, f);
-            for (uint32_t c = 0; c < n && (f->pass == IR_PASS_B || f->pass == IR_PASS_NONE); c++)
-                for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb += r.step)
-                    s->overlapped[c * s->microbatches + mb] = 1;
-        }
+        if (group->n_filters > 1)
+            group->overlaps = group_talks(s, group, talks, TALKS);
+        else if (s->filters.at[group->first_filter].pass == IR_PASS_B)
+            group->fills = group_talks(s, group, talks, TALKS_ROWS);
+        s->overlaps = s->overlaps || group->overlaps || group->fills;
+        if (group->overlaps || group->fills)
+            mark_backwards(s, group);
     }
     mem_free(talks);
 }

@@ -227,55 +227,77 @@ static void lower_class(void *lowering, uint32_t class_id, uint32_t thread)
     mem_free(c.channel_of);
 }
 
-static void lower_classes(struct lowering *low)
+static uint32_t most_nodes(const struct sched *s)
 {
-    const struct sched *s = low->s;
-    const uint32_t n = s->classes.n, threads = parallel_threads(n);
+    return s->train.dag.nodes.n > s->eval.dag.nodes.n ? s->train.dag.nodes.n : s->eval.dag.nodes.n;
+}
+
+/* What classes share. The lists have their order. */
+static void open_lowering(struct lowering *low, uint32_t threads)
+{
+    struct sched *s = low->s;
+    low->stream_used = arena_alloc(&s->arena, s->streams.n);
+    low->stream_scratch = arena_array(&s->arena, uint64_t, s->streams.n);
+    lower_size_scratch(low);
+    low->train_tag = lower_number_tags(s, &s->train);
+    low->eval_tag = s->in->eval ? lower_number_tags(s, &s->eval) : NULL;
+    lower_number_channels(low);
+    lower_index_list(s, &s->train, &low->train);
+    if (s->in->eval)
+        lower_index_list(s, &s->eval, &low->eval);
     low->rooms = mem_alloc(threads * sizeof *low->rooms);
-    low->instructions = mem_alloc(n * sizeof *low->instructions);
+    low->instructions = mem_alloc(s->classes.n * sizeof *low->instructions);
+    low->out->classes = mem_alloc(s->classes.n * sizeof *low->out->classes);
     for (uint32_t t = 0; t < threads; t++)
-        low->rooms[t].instr_of = none_array(s->train.dag.nodes.n > s->eval.dag.nodes.n ? s->train.dag.nodes.n
-                                                                                       : s->eval.dag.nodes.n);
-    parallel_each(n, lower_class, low);
-    for (uint32_t c = 0; c < n; c++)
-        low->out->instructions += low->instructions[c] * s->classes.at[c].n;
+        low->rooms[t].instr_of = none_array(most_nodes(s));
+}
+
+static void close_lowering(struct lowering *low, uint32_t threads)
+{
     for (uint32_t t = 0; t < threads; t++) {
         plan_builder_release(&low->rooms[t].pb);
         mem_free(low->rooms[t].instr_of);
     }
     mem_free(low->rooms);
     mem_free(low->instructions);
+    mem_free(low->train_tag);
+    mem_free(low->eval_tag);
+    lower_index_release(&low->train);
+    lower_index_release(&low->eval);
+    vec_free(&low->channels);
+    vec_free(&low->border_channels);
+}
+
+uint64_t lower_class_bytes(struct sched *s, uint32_t class_id)
+{
+    struct sched_output out = { 0 };
+    struct lowering low = { .s = s, .out = &out };
+    open_lowering(&low, 1);
+    lower_class(&low, class_id, 0);
+    const uint64_t bytes = ((const struct plan_header *)out.classes[class_id].blob)->total_bytes;
+    mem_free(out.classes[class_id].blob);
+    mem_free(out.classes);
+    close_lowering(&low, 1);
+    return bytes;
 }
 
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
 {
-    struct lowering low = { .s = s,
-                            .out = out,
-                            .stream_used = arena_alloc(&s->arena, s->streams.n),
-                            .stream_scratch = arena_array(&s->arena, uint64_t, s->streams.n) };
-    lower_size_scratch(&low);
-    low.train_tag = lower_number_tags(s, &s->train);
-    low.eval_tag = s->in->eval ? lower_number_tags(s, &s->eval) : NULL;
-    lower_number_channels(&low);
-    lower_index_list(s, &s->train, &low.train);
-    if (s->in->eval)
-        lower_index_list(s, &s->eval, &low.eval);
+    const uint32_t n = s->classes.n, threads = parallel_threads(n);
+    struct lowering low = { .s = s, .out = out };
     out->ranks = s->ranks;
-    out->n_classes = s->classes.n;
-    out->classes = mem_alloc(s->classes.n * sizeof *out->classes);
+    out->n_classes = n;
     out->class_of = mem_alloc(s->ranks * sizeof *out->class_of);
     out->nodes = s->train.dag.nodes.n;
     for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
         out->rounds = out->rounds || expert_rounds(s, c);
-    for (uint32_t c = 0; c < s->classes.n; c++)
+    for (uint32_t c = 0; c < n; c++)
         for (uint32_t k = 0; k < s->classes.at[c].n; k++)
             out->class_of[s->class_pool.at[s->classes.at[c].first + k]] = c;
-    lower_classes(&low);
-    mem_free(low.train_tag);
-    mem_free(low.eval_tag);
-    lower_index_release(&low.train);
-    lower_index_release(&low.eval);
-    vec_free(&low.channels);
-    vec_free(&low.border_channels);
+    open_lowering(&low, threads);
+    parallel_each(n, lower_class, &low);
+    for (uint32_t c = 0; c < n; c++)
+        out->instructions += low.instructions[c] * s->classes.at[c].n;
+    close_lowering(&low, threads);
     return stream_check(s, low.stream_used, e);
 }

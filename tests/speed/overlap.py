@@ -7,12 +7,15 @@ machine whose all-to-alls are alone on their links: the step with the program gi
 The bound is computed here, from the order of passes (piper plan --csv) and the times of kernels (piper plan --dump), by no code of the
 simulator. It is the longer of (a) the step of that order with all-to-alls of length 0, where a pair takes as long as both of its passes compute,
 plus the all-to-alls of the passes outside of pairs on its longest path, and (b) what the busiest stream of all-to-alls has to carry.
---weights prints instead how far from the best of them orders by other weights of an all-to-all are, in a scheduler of its own.
+--weights prints instead how far from the best of them orders by other weights of an all-to-all are, in a scheduler of its own;
+--search how far from the longer of its two streams the best order of a pair is that simulated annealing finds, and the one by weights.
 """
 import argparse
 import heapq
 import json
+import math
 import os
+import random
 import re
 import subprocess
 import sys
@@ -194,8 +197,8 @@ SHAPES = {  # F of attention and of experts, of what joins layers in F and B, BI
 }
 
 
-def pair(shape, layers):
-    """Name: (stream, time or None for an all-to-all, what it needs)."""
+def pair(shape, layers, pieces=1):
+    """Name: (stream, time or None for an all-to-all, what it needs). pieces: of the BW of experts."""
     fa, fe, fj, bj, ba, be, wa, we = shape
     t, last = {}, []
     for k in range(layers):
@@ -208,7 +211,9 @@ def pair(shape, layers):
         t[f"B{k} join"], t[f"B{k} from"] = ("c", bj, last), ("n", None, [f"B{k} join"])
         t[f"B{k} experts"], t[f"B{k} to"] = ("c", be, [f"B{k} from"]), ("n", None, [f"B{k} experts"])
         t[f"B{k} attention"] = ("c", ba, [f"B{k} to"])
-        t[f"W{k} experts"], t[f"W{k} attention"] = ("c", we, [f"B{k} experts"]), ("c", wa, [f"B{k} attention"])
+        for piece in range(pieces):
+            t[f"W{k} experts {piece}"] = ("c", we / pieces, [f"B{k} experts"])
+        t[f"W{k} attention"] = ("c", wa, [f"B{k} attention"])
         last = [f"B{k} attention"]
     return t
 
@@ -273,6 +278,43 @@ def weights():
         print(f"| {w} | {100 * sum(over[w]) / len(over[w]):.1f}% | {100 * max(over[w]):.0f}% |")
 
 
+def length(t, takes, order):
+    """Of a pair whose streams run in this order; None: they wait for each other."""
+    done, at, free = {}, {"c": 0, "n": 0}, {"c": 0.0, "n": 0.0}
+    moved = True
+    while moved:
+        moved = False
+        for stream in "cn":
+            while at[stream] < len(order[stream]) and all(k in done for k in t[order[stream][at[stream]]][2]):
+                k = order[stream][at[stream]]
+                free[stream] = done[k] = max([free[stream]] + [done[x] for x in t[k][2]]) + takes[k]
+                at[stream] += 1
+                moved = True
+    return max(free.values()) if len(done) == len(t) else None
+
+
+def search(iterations=12000):
+    print("| layers | ratio | pieces of the BW of experts | by weights | best found |\n|---|---|---|---|---|")
+    shape, rng = SHAPES["as above"], random.Random(1)
+    for layers, ratio, pieces in ((2, 0.5, 1), (2, 0.8, 1), (2, 1.0, 1), (4, 0.5, 1), (4, 0.8, 1), (4, 1.0, 1), (2, 1.0, 3), (4, 1.0, 3)):
+        t = pair(shape, layers, pieces)
+        compute, n = sum(v[1] for v in t.values() if v[1]), sum(v[1] is None for v in t.values())
+        takes = {k: compute * ratio / n if v[1] is None else v[1] for k, v in t.items()}
+        least, orders = compute * max(1.0, ratio), [schedule(t, w * max(shape))[1] for w in (0.95, 1.2, 0.5)]
+        weights = best = length(t, takes, orders[0])
+        for order in orders:
+            now = length(t, takes, order)
+            for i in range(iterations):
+                stream = rng.choice("cccn")
+                changed = list(order[stream])
+                changed.insert(rng.randrange(len(changed)), changed.pop(rng.randrange(len(changed))))
+                then = length(t, takes, {**order, stream: changed})
+                if then and (then <= now or rng.random() < math.exp((now - then) / (0.008 * least * (1 - i / iterations) + 1e-9))):
+                    order, now = {**order, stream: changed}, then
+                    best = min(best, now)
+        print(f"| {layers} | {ratio} | {pieces} | {100 * (weights / least - 1):.1f}% | {100 * (best / least - 1):.1f}% |", flush=True)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("piper")
@@ -282,9 +324,10 @@ def main():
     p.add_argument("--microbatches", nargs="+", type=int, default=[2, 4, 8], help="by stages")
     p.add_argument("--ratios", nargs="+", type=float, default=[0.2, 0.5, 0.8, 1.0, 1.5])
     p.add_argument("--weights", action="store_true")
+    p.add_argument("--search", action="store_true")
     o = p.parse_args()
     o.piper, o.before = os.path.abspath(o.piper), o.before and os.path.abspath(o.before)
-    weights() if o.weights else grid(o)
+    weights() if o.weights else search() if o.search else grid(o)
 
 
 if __name__ == "__main__":

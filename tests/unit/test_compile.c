@@ -210,7 +210,7 @@ END_TEST
 
 /* With "received":"again" the rows that experts have received are alive for two backwards at most: of so many microbatches of four layers in
  * each, all but one are gone where most of them were, which is where the first backward of experts begins. dropless.json: two choices of
- * 32 features, float32; 16 sequences of 8 tokens. */
+ * 32 features, float32; 16 sequences of 8 tokens. On the stream of computation B stays whole, whatever that takes. */
 START_TEST(test_received_again)
 {
     static const struct {
@@ -230,7 +230,8 @@ START_TEST(test_received_again)
             struct compiled c;
             char strategy[400];
             snprintf(strategy, sizeof strategy,
-                     "[{\"op\":\"layout\",\"dp\":%u,\"ep\":%u%s},{\"op\":\"schedule\",\"kind\":\"gpipe\","
+                     "[{\"op\":\"layout\",\"dp\":%u,\"ep\":%u,\"expert_stream\":\"default_stream\"%s},{\"op\":"
+                     "\"schedule\",\"kind\":\"gpipe\","
                      "\"microbatches\":%u},{\"op\":\"recompute\",\"filter\":%s,\"received\":\"%s\"}]",
                      rows[i].ep, rows[i].ep, rows[i].bound, rows[i].microbatches, rows[i].filter,
                      again ? "again" : "keep");

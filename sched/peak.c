@@ -1,0 +1,248 @@
+/* How B runs in groups that overlap: cut, so that its BW fills what communication leaves open, as far as memory permits. What a plan
+ * takes is known when its buffers have places: when it is lowered. One class is lowered first, the one that most likely takes most: if that
+ * is too much already, the others need not be.
+ *
+ * Needs: what precedes the DAG. Gives: plans, and s->uncut and s->waiting, by which their DAG can be made again. */
+#include "sched/passes.h"
+
+#include <math.h>
+
+/* The fastest first: as BI and BW, of which any number may wait on a class, or none while it could run; whole. */
+struct variant {
+    bool uncut;
+    uint32_t waiting;
+};
+static const struct variant variants[] = { { false, UINT32_MAX }, { false, 0 }, { true, 0 } };
+enum { VARIANTS = sizeof variants / sizeof *variants, WHOLE = VARIANTS - 1 };
+
+/* What may be allocated, as far as that is known. */
+struct limit {
+    uint64_t bytes;
+    bool exact;        /* else it is what a rank of some classes takes with every B whole, of others maybe more */
+    uint32_t class_id; /* the one that most likely takes most */
+    struct list_plan train, eval; /* with every B whole, */
+    struct sched_output whole;    /* and their plans, once made */
+};
+
+static void use_variant(struct sched *s, uint32_t v)
+{
+    s->uncut = variants[v].uncut;
+    s->waiting = variants[v].waiting;
+}
+
+/* The DAG and its order, whatever is there. */
+static enum status order_variant(struct sched *s, uint32_t v, struct err *e)
+{
+    const bool same = s->train.order && s->uncut == variants[v].uncut;
+    use_variant(s, v);
+    return same ? compile_order(s, e) : compile_dag(s, e);
+}
+
+static enum status lower_variant(struct sched *s, uint32_t v, struct sched_output *out, struct err *e)
+{
+    TRY(order_variant(s, v, e));
+    return pass_lower(s, out, e);
+}
+
+/* What a rank allocates: of a class; at most, and on which class. */
+static uint64_t bytes_of(const struct sched_output *out, uint32_t class_id)
+{
+    return ((const struct plan_header *)out->classes[class_id].blob)->total_bytes;
+}
+
+static uint32_t class_of_peak(const struct sched_output *out)
+{
+    uint32_t peak = 0;
+    for (uint32_t c = 1; c < out->n_classes; c++)
+        peak = bytes_of(out, c) > bytes_of(out, peak) ? c : peak;
+    return peak;
+}
+
+static uint64_t peak_of(const struct sched_output *out)
+{
+    return bytes_of(out, class_of_peak(out));
+}
+
+/* ---- the class that takes most, by estimate ----------------------------------------------------------------------------------- */
+
+/* By sub-chunk: what its operators make of a microbatch. Owned by the caller. */
+static double *weigh_results(const struct sched *s)
+{
+    double *bytes = mem_alloc((s->chunks.subs.n + 1) * sizeof *bytes);
+    for (uint32_t i = 0; i < s->chunks.subs.n; i++) {
+        const struct ir_sub *sub = &s->chunks.subs.at[i];
+        for (uint32_t k = 0; k < sub->n_ops; k++) {
+            const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + k]];
+            for (int o = 0; o < IR_MAX_OUT; o++)
+                if (op->out[o] != IR_NONE)
+                    bytes[i] += (double)ir_shape_elements(&s->g->tensors.at[op->out[o]].shape);
+        }
+        if (expert_shard(s, sub->chunk) != IR_NONE) {
+            const struct ratio rows = expert_row_factor(s, sub->chunk);
+            bytes[i] *= (double)rows.num / (double)rows.den;
+        }
+        bytes[i] *= s->microbatch_size * (double)ir_dtype_size(s->in->compute, s->in->compute);
+    }
+    return bytes;
+}
+
+/* By class: parameters, gradients, two moments. Owned by the caller. */
+static double *weigh_buckets(const struct sched *s)
+{
+    double *bytes = mem_alloc(s->classes.n * sizeof *bytes);
+    for (uint32_t i = 0; i < s->buckets.n; i++) {
+        const struct bucket *b = &s->buckets.at[i];
+        for (uint32_t k = 0; k < b->n_classes; k++)
+            bytes[s->bucket_classes.at[b->first_class + k]] += 6.0 * (double)b->elements +
+                                                               8.0 * (double)bucket_state(b);
+    }
+    return bytes;
+}
+
+/* Of all classes the one with the most parameters and results of forwards whose backward is to come. Needs list.order. */
+static uint32_t largest_class(const struct sched *s)
+{
+    double *results = weigh_results(s), *most = weigh_buckets(s), *now = mem_alloc(s->classes.n * sizeof *now);
+    uint32_t largest = 0;
+    memcpy(now, most, s->classes.n * sizeof *now);
+    for (uint32_t i = 0; i < s->train.dag.nodes.n; i++) {
+        const struct ir_node *n = &s->train.dag.nodes.at[s->train.order[i]];
+        if (n->kind != IR_NODE_RUN || n->pass == IR_PASS_BI)
+            continue;
+        const uint32_t c = s->sets.at[n->set].class_id;
+        now[c] += n->pass == IR_PASS_F ? results[n->what] : -results[n->what];
+        most[c] = now[c] > most[c] ? now[c] : most[c];
+    }
+    for (uint32_t c = 1; c < s->classes.n; c++)
+        largest = most[c] > most[largest] ? c : largest;
+    mem_free(results);
+    mem_free(most);
+    mem_free(now);
+    return largest;
+}
+
+/* ---- the choice ----------------------------------------------------------------------------------------------------------------- */
+
+/* The lists of the limit change places with those of the variant that is tried. */
+static void exchange(struct sched *s, struct limit *limit)
+{
+    const struct list_plan train = s->train, eval = s->eval;
+    s->train = limit->train;
+    s->eval = limit->eval;
+    limit->train = train;
+    limit->eval = eval;
+}
+
+/* If no strategy says how much: what a rank takes with every B whole, so that what fits that way fits this way too. */
+static enum status begin_limit(struct sched *s, struct limit *limit, struct err *e)
+{
+    *limit = (struct limit){ .bytes = s->peak, .exact = s->peak };
+    if (s->peak)
+        return ST_OK;
+    TRY(order_variant(s, WHOLE, e));
+    limit->class_id = largest_class(s);
+    limit->bytes = lower_class_bytes(s, limit->class_id);
+    exchange(s, limit);
+    return ST_OK;
+}
+
+/* By one class more. */
+static void widen(struct sched *s, struct limit *limit, uint32_t class_id)
+{
+    if (limit->exact)
+        return;
+    exchange(s, limit);
+    const uint64_t bytes = lower_class_bytes(s, class_id);
+    exchange(s, limit);
+    limit->bytes = bytes > limit->bytes ? bytes : limit->bytes;
+    limit->class_id = class_id;
+}
+
+static enum status make_exact(struct sched *s, struct limit *limit, struct err *e)
+{
+    if (limit->exact)
+        return ST_OK;
+    exchange(s, limit);
+    const enum status st = pass_lower(s, &limit->whole, e);
+    exchange(s, limit);
+    limit->bytes = st == ST_OK ? peak_of(&limit->whole) : 0;
+    limit->exact = true;
+    return st;
+}
+
+/* Plans of a variant that cuts B, if they keep within the limit; else out stays empty. What of several variants takes too much where the limit was
+ * taken is given up; the last one is held against all classes. */
+static enum status try_variant(struct sched *s, uint32_t v, struct limit *limit, struct sched_output *out,
+                               struct err *e)
+{
+    const bool last = v + 1 == WHOLE;
+    TRY(order_variant(s, v, e));
+    if (v == 0 && s->peak)
+        limit->class_id = largest_class(s);
+    const uint64_t probe = lower_class_bytes(s, limit->class_id);
+    if (probe > limit->bytes && last)
+        TRY(make_exact(s, limit, e));
+    if (probe > limit->bytes)
+        return ST_OK;
+    TRY(pass_lower(s, out, e));
+    if (peak_of(out) > limit->bytes && last)
+        TRY(make_exact(s, limit, e));
+    else if (peak_of(out) > limit->bytes)
+        widen(s, limit, class_of_peak(out));
+    if (peak_of(out) > limit->bytes)
+        sched_output_release(out);
+    return ST_OK;
+}
+
+static enum status refuse_peak(struct sched *s, struct err *e)
+{
+    uint64_t least = UINT64_MAX;
+    for (uint32_t v = s->overlaps ? 0 : WHOLE; v <= WHOLE; v++) {
+        struct sched_output out = { 0 };
+        const enum status st = lower_variant(s, v, &out, e);
+        const uint64_t takes = st == ST_OK ? peak_of(&out) : 0;
+        sched_output_release(&out);
+        TRY(st);
+        least = takes < least ? takes : least;
+    }
+    return js_wrong(
+        &s->peak_js, e,
+        "found %.4g GiB, but a rank takes at least %.2f GiB in this order; allow that much, or use fewer microbatches "
+        "in flight, recompute, or more ranks",
+        (double)s->peak / GIB, ceil((double)least / GIB * 100) / 100);
+}
+
+/* The first variant that keeps within the limit. */
+static enum status first_within(struct sched *s, struct limit *limit, struct sched_output *out, struct err *e)
+{
+    for (uint32_t v = 0; v < WHOLE && s->overlaps; v++) {
+        TRY(try_variant(s, v, limit, out, e));
+        if (out->classes)
+            return ST_OK;
+    }
+    if (limit->whole.classes) {
+        use_variant(s, WHOLE);
+        *out = limit->whole;
+        limit->whole = (struct sched_output){ 0 };
+        return ST_OK;
+    }
+    TRY(lower_variant(s, WHOLE, out, e));
+    if (!s->peak || peak_of(out) <= s->peak)
+        return ST_OK;
+    sched_output_release(out);
+    return refuse_peak(s, e);
+}
+
+enum status peak_lower(struct sched *s, struct sched_output *out, struct err *e)
+{
+    struct limit limit;
+    if (!s->overlaps && !s->peak)
+        return lower_variant(s, WHOLE, out, e);
+    TRY(begin_limit(s, &limit, e));
+    const enum status st = first_within(s, &limit, out, e);
+    sched_output_release(&limit.whole);
+    exchange(s, &limit);
+    compile_forget(s);
+    exchange(s, &limit);
+    return st;
+}
