@@ -403,7 +403,7 @@ START_TEST(test_turns)
                            "{\"op\":\"stream\",\"name\":\"dp\",\"max_ctas\":3}]";
     struct sched_input in = compiled_settings();
     struct compiled wide;
-    uint32_t ctas[STREAMS], most = 0, largest = 0;
+    uint32_t ctas[STREAMS], most = 0, largest = 0, others = 0;
     in.target = &ir_target_cuda;
     in.compute = IR_BF16;
     in.eval = false;
@@ -419,13 +419,16 @@ START_TEST(test_turns)
     for (in.multiprocessors = largest; in.multiprocessors <= most; in.multiprocessors++) {
         struct compiled c;
         compiled_as(&c, MODEL_MOE, strategy, true, in);
-        ck_assert_msg(compiled_same(&c, &wide) == (in.multiprocessors == most), "%u requested, %u there", most,
+        others += !compiled_same(
+            &c, &wide); /* streams whose communications come one behind the other anyway lose nothing */
+        ck_assert_msg(compiled_same(&c, &wide) || in.multiprocessors < most, "%u requested, %u there", most,
                       in.multiprocessors);
         for (uint32_t cls = 0; cls < c.out.n_classes; cls++)
             ck_assert_msg(at_once(&c, cls, in.target) <= in.multiprocessors, "class %u: %u at once, %u there", cls,
                           at_once(&c, cls, in.target), in.multiprocessors);
         compiled_release(&c);
     }
+    ck_assert_uint_gt(others, 0);
     compiled_release(&wide);
 }
 END_TEST
