@@ -214,6 +214,7 @@ static ncclResult_t between(const struct comm__nccl *m, const struct comm_call *
 /* Where this rank is all of the group. */
 static void alone(const struct comm *c, const struct comm_call *call)
 {
+    CHECK(call->op != COMM_ROWS); /* experts of one device are not sent */
     uint64_t elements = call->op == COMM_ALL_TO_ALL_V ? rows_of(call->send_rows, call->row_counts) * call->row
                                                       : call->count;
     copy(c, call, call->src, call->dst, elements);

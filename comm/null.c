@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "comm/comm.h"
+#include "comm/rows.h"
 
 struct comm {
     struct comm_events events;
@@ -50,11 +51,26 @@ static uint64_t bytes_of(const struct comm_call *call)
     return elements * comm_type_size(call->type);
 }
 
+/* Of rows of a round: their places on both sides, and bytes. */
+static uint64_t round_of(const struct comm_call *call, uint64_t *from, uint64_t *to)
+{
+    const struct comm_rounds r = { call->send_rows, 1, call->row_counts, call->max_rows };
+    const struct comm_rows rows = comm_rows_of_round(&r, call->round, 0, 0);
+    const uint64_t row = call->row * comm_type_size(call->type);
+    *from = (call->back ? rows.received : rows.sent) * row;
+    *to = (call->back ? rows.sent : rows.received) * row;
+    return rows.n * row;
+}
+
 static void null_launch(struct comm *c, const struct comm_call *call)
 {
+    uint64_t from = 0, to = 0;
+    const uint64_t bytes = call->op == COMM_ROWS ? round_of(call, &from, &to) : bytes_of(call);
+    const unsigned char *src = (const unsigned char *)call->src + from;
+    unsigned char *dst = (unsigned char *)call->dst + to;
     if (c->streams) {
-        if (call->dst != call->src)
-            c->copy(call->dst, call->src, bytes_of(call), c->streams[call->stream]);
+        if (dst != src)
+            c->copy(dst, src, bytes, c->streams[call->stream]);
         return;
     }
     /* A call that waits for something later could never be done here, and a lone rank has nobody to send to. */
@@ -65,9 +81,8 @@ static void null_launch(struct comm *c, const struct comm_call *call)
     double *times = c->events.times ? c->events.times + 2 * (size_t)call->event : NULL;
     if (times)
         times[0] = clock_now();
-    uint64_t bytes = bytes_of(call);
-    if (bytes && call->dst != call->src)
-        memmove(call->dst, call->src, bytes);
+    if (bytes && dst != src)
+        memmove(dst, src, bytes);
     if (times)
         times[1] = clock_now();
     atomic_store_explicit(&c->events.at[call->event], c->epoch, memory_order_release);

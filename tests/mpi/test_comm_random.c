@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "comm/rows.h"
 #include "test_comm.h"
 
 enum { CALLS = 120, STEPS = 12, STREAMS = 4, GROUPS = 8, MAX_RANKS = 8, MAX_COUNT = 700, GUARD = 16, LATE = 3 };
@@ -76,7 +77,7 @@ static struct global draw(uint32_t seed, uint32_t k)
     g.from = mix(seed, k, 4, 0) % p;
     g.to = p > 1 ? (g.from + 1 + mix(seed, k, 5, 0) % (p - 1)) % p : 0;
     g.count = mix(seed, k, 6, 0) % (mix(seed, k, 6, 1) % 4 ? 20 : MAX_COUNT);
-    g.in_place = mix(seed, k, 7, 0) % 2 && g.op != COMM_ALL_TO_ALL && g.op != COMM_ALL_TO_ALL_V;
+    g.in_place = mix(seed, k, 7, 0) % 2 && g.op != COMM_ALL_TO_ALL && g.op != COMM_ALL_TO_ALL_V && g.op != COMM_ROWS;
     return g;
 }
 
@@ -123,7 +124,7 @@ struct local {
     uint32_t waits[3];
     uint32_t late; /* its executor event is marked when `late` more calls of the list were passed */
     bool has_own;
-    int32_t send_rows[MAX_RANKS], recv_rows[MAX_RANKS];
+    int32_t send_rows[MAX_RANKS], recv_rows[MAX_RANKS], all_rows[MAX_RANKS * MAX_RANKS];
     unsigned char *src, *dst, *want; /* allocated with room for the largest call and a guard */
     uint64_t n_src, n_dst;           /* elements */
 };
@@ -185,6 +186,12 @@ static void make_local(struct program *pr, uint32_t seed, uint32_t k, uint32_t l
         c->max_rows = UINT64_MAX;
         c->recv_rows = l->recv_rows;
     }
+    if (l->g.op == COMM_ROWS) {
+        c->send_rows = l->all_rows;
+        c->max_rows = 1 + mix(seed, k, 14, 0) % 6;
+        c->round = mix(seed, k, 15, 0) % 3;
+        c->back = mix(seed, k, 16, 0) % 2;
+    }
     if (!l->takes_part)
         return;
     for (uint32_t i = 0; i < 2 && k; i++) {
@@ -240,6 +247,31 @@ static void fill_exchange(struct local *l, uint32_t k, uint32_t step)
         put(l->src, l->g.type, i, value(k, step, world_rank(), i));
 }
 
+/* Rows of a round: to where the experts are without gaps, back to their places, and nowhere else. */
+static void fill_rows(struct local *l, uint32_t k, uint32_t step)
+{
+    const struct comm_rounds r = { l->all_rows, l->p, 1, l->call.max_rows };
+    const uint64_t row = l->call.row;
+    uint64_t sent = 0, received = 0;
+    memset(l->want, 0xa5, ((size_t)MAX_COUNT * MAX_RANKS + GUARD) * 8);
+    for (uint32_t m = 0; m < l->p * l->p; m++)
+        l->all_rows[m] = (int32_t)rows_between(k, step, member(&l->group, m / l->p), member(&l->group, m % l->p));
+    for (uint32_t m = 0; m < l->p; m++) {
+        const struct comm_rows in = comm_rows_of_round(&r, l->call.round, m, l->me),
+                               out = comm_rows_of_round(&r, l->call.round, l->me, m);
+        const uint64_t n = l->call.back ? out.n : in.n, to = l->call.back ? out.sent : in.received;
+        for (uint64_t i = 0; i < n * row; i++)
+            put(l->want, l->g.type, to * row + i,
+                value(k, step, member(&l->group, m), (l->call.back ? out.received : in.sent) * row + i));
+        sent += comm_rows_between(&r, l->me, m) * row;
+        received += in.n * row;
+    }
+    l->n_src = l->call.back ? received : sent;
+    l->n_dst = l->call.back ? sent : received;
+    for (uint64_t i = 0; i < l->n_src; i++)
+        put(l->src, l->g.type, i, value(k, step, world_rank(), i));
+}
+
 static void fill_rest(struct local *l, uint32_t k, uint32_t step)
 {
     const bool shift = l->g.op == COMM_SHIFT;
@@ -265,6 +297,8 @@ static void fill(struct local *l, uint32_t k, uint32_t step)
         fill_reduce(l, k, step);
     else if (l->g.op == COMM_ALL_TO_ALL || l->g.op == COMM_ALL_TO_ALL_V)
         fill_exchange(l, k, step);
+    else if (l->g.op == COMM_ROWS)
+        fill_rows(l, k, step);
     else
         fill_rest(l, k, step);
     l->call.src = l->src;
