@@ -12,6 +12,11 @@ struct cost_ends {
     uint32_t peers[LINK_COUNT];
     uint32_t beside[LINK_COUNT];
 };
+/* Of a set with another, rank by rank. */
+struct cost_pair {
+    uint32_t my_set, peer_set;
+    struct cost_ends ends;
+};
 
 /* ---- who is behind which link --------------------------------------------------------------------------------------- */
 
@@ -96,9 +101,11 @@ static const struct cost_ends *group_ends(struct cost_class *c, uint32_t group)
 static const struct cost_ends *pair_ends(struct cost_class *c, uint32_t my_set, uint32_t peer_set)
 {
     const struct plan *p = c->p;
-    struct cost_ends *worst = &c->pairs[my_set * p->h->count[PLAN_S_SETS] + peer_set];
-    if (worst->size)
-        return worst;
+    for (uint32_t i = 0; i < c->pairs.n; i++)
+        if (c->pairs.at[i].my_set == my_set && c->pairs.at[i].peer_set == peer_set)
+            return &c->pairs.at[i].ends;
+    struct cost_pair *pair = vec_push(&c->pairs);
+    struct cost_ends *worst = &pair->ends;
     uint32_t n = p->sets[my_set].size, far = 0, first = 0;
     uint8_t *link = mem_alloc(n);
     for (uint32_t i = 0; i < n; i++) {
@@ -108,7 +115,7 @@ static const struct cost_ends *pair_ends(struct cost_class *c, uint32_t my_set, 
             first = i;
         }
     }
-    *worst = (struct cost_ends){ .size = 2 };
+    *pair = (struct cost_pair){ my_set, peer_set, { .size = 2 } };
     worst->peers[far] = 1;
     uint32_t here = place_of(c->m, (enum machine_link)far, plan_set_at(p, my_set, first));
     for (uint32_t i = 0; i < n; i++)
@@ -120,16 +127,14 @@ static const struct cost_ends *pair_ends(struct cost_class *c, uint32_t my_set, 
 
 void cost_class_init(struct cost_class *c, const struct machine *m, const struct plan *p, const struct ir_graph *g)
 {
-    uint64_t sets = p->h->count[PLAN_S_SETS];
     *c = (struct cost_class){ .m = m, .p = p, .g = g };
     c->groups = mem_alloc(p->h->count[PLAN_S_GROUPS] * sizeof *c->groups);
-    c->pairs = mem_alloc(sets * sets * sizeof *c->pairs);
 }
 
 void cost_class_release(struct cost_class *c)
 {
     mem_free(c->groups);
-    mem_free(c->pairs);
+    vec_free(&c->pairs);
 }
 
 /* ---- volumes -------------------------------------------------------------------------------------------------------- */

@@ -39,11 +39,15 @@ struct cost_transfer {
     double port[LINK_COUNT], shared[LINK_COUNT];
 };
 /* Groups and pairs of a class as the links see them: counted once, asked for every instruction. */
+struct cost_pair; /* sched/cost/comm.c */
 struct cost_class {
     const struct machine *m;
     const struct plan *p; /* borrowed */
     const struct ir_graph *g;
-    struct cost_ends *groups, *pairs; /* by group; by my_set * sets + peer_set */
+    struct cost_ends *groups; /* by group */
+    struct {
+        VEC(struct cost_pair);
+    } pairs; /* those that were asked for: a class has few */
 };
 void cost_class_init(struct cost_class *c, const struct machine *m, const struct plan *p, const struct ir_graph *g);
 void cost_class_release(struct cost_class *c);

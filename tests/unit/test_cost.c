@@ -461,6 +461,32 @@ START_TEST(regions_overlap)
 }
 END_TEST
 
+/* What is remembered of pairs of sets does not grow with the sets of a plan, of which zero groups make one for every few ranks. */
+START_TEST(many_sets)
+{
+    struct machine m = round_machine();
+    struct sched_input in = compiled_settings();
+    struct compiled c;
+    struct cost_class cost;
+    struct cost_transfer t;
+    uint32_t sends = 0;
+    in.batch_size = 512;
+    compiled_as(&c, MODEL_LLAMA, "[{\"op\":\"layout\",\"pp\":2,\"dp\":512,\"zero\":3,\"zero_group\":2}]", false, in);
+    const struct plan *p = &c.plans[0];
+    const struct plan_list *l = &p->lists[plan_find_list(p, "train")];
+    const uint64_t before = mem_stats().live_bytes;
+    ck_assert_uint_ge(p->h->count[PLAN_S_SETS], 256);
+    cost_class_init(&cost, &m, p, &c.g);
+    for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++)
+        sends += cost_transfer(&cost, l, &p->instrs[i], &t) && p->instrs[i].op == PLAN_SEND;
+    ck_assert_uint_gt(sends, 0);
+    ck_assert_uint_lt(mem_stats().live_bytes - before, 64 * p->h->count[PLAN_S_SETS]);
+    cost_class_release(&cost);
+    compiled_release(&c);
+    machine_release(&m);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("cost");
@@ -474,6 +500,7 @@ int main(void)
     tcase_add_test(tc, shifts);
     tcase_add_test(tc, groups_on_a_node);
     tcase_add_test(tc, rows_of_experts);
+    tcase_add_test(tc, many_sets);
     tcase_add_test(tc, contention);
     tcase_add_test(tc, beside);
     tcase_add_test(tc, additions_beside);
