@@ -251,6 +251,13 @@ static bool same_schedule(const struct bound_shape *a, const struct bound_shape 
            a->kind == b->kind && a->chunks == b->chunks && a->microbatches == b->microbatches;
 }
 
+/* Whether they differ at most in recompute and zero. */
+static bool alike(const struct bound_shape *a, const struct bound_shape *b)
+{
+    return same_schedule(a, b) && a->zero_group == b->zero_group && a->vocab == b->vocab &&
+           a->bucket_mib == b->bucket_mib;
+}
+
 /* The candidate without recompute, or with less of zero, that is else as i; it is not far before i. UINT32_MAX: there is none. */
 static uint32_t like_without(const struct tune_search *s, uint32_t i, bool recompute)
 {
@@ -265,8 +272,7 @@ static uint32_t like_without(const struct tune_search *s, uint32_t i, bool recom
         const struct bound_shape *at = &s->space->shapes.at[s->candidates.at[k].shape];
         if (!same_schedule(at, &like))
             break;
-        if (at->recompute == like.recompute && at->zero == like.zero && at->zero_group == like.zero_group &&
-            at->vocab == like.vocab && at->bucket_mib == like.bucket_mib)
+        if (alike(at, &like) && at->recompute == like.recompute && at->zero == like.zero)
             return k;
     }
     return UINT32_MAX;
@@ -351,16 +357,13 @@ static void search(struct tune_search *s, struct heap *h)
 /* What saves memory where the best one does not, for the frontier. */
 static void save_at_best(struct tune_search *s)
 {
-    const uint32_t best = s->n_order ? s->results.at[s->order[0]].candidate : UINT32_MAX;
-    for (uint32_t i = 0; i < s->candidates.n && s->n_order; i++) {
-        uint32_t like = s->candidates.at[i].rule == TUNE_SAVES ? i : UINT32_MAX;
-        for (bool recompute = true; like != UINT32_MAX && like != best; recompute = false) {
-            const uint32_t next = like_without(s, like, recompute);
-            if (!recompute || next != UINT32_MAX)
-                like = next;
-        }
-        if (like == best && s->compiled < s->limit)
-            s->candidates.at[i].rule = compile(s, i);
+    if (!s->n_order)
+        return;
+    const struct bound_shape best = s->results.at[s->order[0]].shape;
+    for (uint32_t i = 0; i < s->candidates.n && s->compiled < s->limit; i++) {
+        struct tune_candidate *c = &s->candidates.at[i];
+        if (c->rule == TUNE_SAVES && alike(&s->space->shapes.at[c->shape], &best))
+            c->rule = compile(s, i);
     }
 }
 
