@@ -258,7 +258,8 @@ static void find_best(enum compiled_model model, uint32_t ranks, int machine, do
     for (uint32_t i = 0; i < BEST && i < good; i++)
         ck_assert_double_eq(b.search.results.at[b.search.order[i]].step, steps[i]);
     printf("# %u candidates, %u fit, %u compiled\n", n, good, b.search.compiled);
-    ck_assert_uint_lt(b.search.compiled, n);
+    if (good > BEST) /* else no bound drops any */
+        ck_assert_uint_lt(b.search.compiled, n);
     check_order(&b.search);
     const struct tune_audit audit = tune_search_audit(&b.search, 10);
     ck_assert_uint_eq(audit.better, 0);
