@@ -188,7 +188,7 @@ same='-m model.json -t train.json -n 2 --machine h100'
 clean 'bad input'
 
 # A start with open values: those alone change; twice the same; every candidate has a rule; a second look finds nothing better.
-echo '[{"op":"layout","pp":{"in":[1,2]},"zero":1},{"op":"schedule","kind":"1f1b","microbatches":"?"}]' >start.json
+echo '[{"op":"layout","pp":{"in":[1,2]},"zero":1},{"op":"schedule","kind":"1f1b","microbatches":"?"},{"op":"recompute","filter":"?"}]' >start.json
 # shellcheck disable=SC2086
 for i in 1 2; do
     "$piper" tune $same -s start.json --csv all$i.csv -o start$i --audit 500 >said$i 2>>"$log" || echo "tune failed" >>"$log"
@@ -200,6 +200,9 @@ done
     grep -q '"zero": 1' start1/best-01.json || cat start1/best-01.json
     grep -q ', 0 better than the best' said1 || cat said1
     [ "$(grep -c ',open,' all1.csv)" -eq 0 ] || echo 'a candidate without a rule'
+    ! grep -q null all1.csv || echo 'a rule without a name'
+    awk '/"candidates"/ { all = $2 + 0 } /"rules": {/ { in_rules = 1; next } /}/ { in_rules = 0 } in_rules { n += $2 } END { exit !(n && n == all) }' \
+        start1/tune.json || { echo 'the rules of tune.json are not all candidates'; cat start1/tune.json; }
     grep -q '<svg' start1/frontier.svg || echo 'no picture'
 } >>"$log"
 clean 'a starting strategy: deterministic, with files, and nothing better among the dropped'

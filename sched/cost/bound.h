@@ -27,8 +27,8 @@ struct bound_shape {
     uint32_t zero, zero_group; /* zero_group 0: all holders */
     uint32_t bucket_mib;       /* 0: a layer */
     bool vocab, recompute;
-    bool
-        again; /* with recompute: what experts have received is sent again. No bound knows of it: it takes time, and leaves what they count */
+    /* With recompute: what experts have received is sent again. No bound knows of it: it takes time, and leaves what they count. */
+    bool again;
     double expert_bound; /* 0: the worst case */
 };
 

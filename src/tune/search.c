@@ -10,9 +10,9 @@
 const char *tune_rule_name(enum tune_rule r)
 {
     static const char *const names[TUNE_RULES] = {
-        [TUNE_OPEN] = "open",       [TUNE_COMPILED] = "compiled", [TUNE_MEMORY] = "memory",
-        [TUNE_COMPUTE] = "compute", [TUNE_ORDER] = "order",       [TUNE_LINKS] = "links",
-        [TUNE_PLANNED] = "planned", [TUNE_REFUSED] = "refused",   [TUNE_LIMIT] = "limit",
+        [TUNE_OPEN] = "open",       [TUNE_COMPILED] = "compiled", [TUNE_MEMORY] = "memory", [TUNE_COMPUTE] = "compute",
+        [TUNE_ORDER] = "order",     [TUNE_LINKS] = "links",       [TUNE_SAVES] = "saves",   [TUNE_PLANNED] = "planned",
+        [TUNE_REFUSED] = "refused", [TUNE_LIMIT] = "limit",
     };
     return names[r];
 }
@@ -158,8 +158,8 @@ static bool may_fit(struct tune_search *s, const struct bound_shape *shape, doub
     return fits(s, memory_of(s, &with, by_kind));
 }
 
-/* Compiles a candidate with the tightest expert_bound, where that does not fit and it recomputes with received rows sent again, and if that fits with the
- * loosest bound that does. */
+/* Compiles a candidate with the tightest expert_bound; where that does not fit and it recomputes, with received rows sent again; and if
+ * that fits, with the loosest bound that does. */
 static enum tune_rule compile(struct tune_search *s, uint32_t candidate)
 {
     const struct bound_shape *shape = &s->space->shapes.at[s->candidates.at[candidate].shape];

@@ -297,11 +297,19 @@ START_TEST(orders_results)
 }
 END_TEST
 
+START_TEST(names_rules)
+{
+    for (int r = 0; r < TUNE_RULES; r++)
+        ck_assert_ptr_nonnull(tune_rule_name((enum tune_rule)r));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("bound");
     TCase *c = tcase_create("bound");
     tcase_set_timeout(c, 0);
+    tcase_add_test(c, names_rules);
     tcase_add_test(c, below_what_is_planned);
     tcase_add_test(c, open_keys);
     tcase_add_test(c, finds_the_best);
