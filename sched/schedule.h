@@ -46,6 +46,11 @@ struct schedule_kind {
     void (*build)(uint32_t p, uint32_t m, uint32_t v, uint32_t r, struct cells *out);
 };
 extern const struct schedule_kind *const sched_schedule_kinds[]; /* NULL-terminated */
+/* Whether a backward is split into BI and BW: where the kind does, or nowhere. */
+enum { BACKWARD_SPLIT, BACKWARD_WHOLE, BACKWARDS };
+extern const char *const backward_names[BACKWARDS + 1]; /* ends with NULL */
+/* B in the place of each BI, and no BW. */
+void schedule_join_backwards(struct cells *cells);
 /* The order directive of a row: into d, whose js is set; and as JSON, a new reference. */
 enum status order_of_cells(struct sched *s, const struct cells *cells, uint32_t stages, struct directive *d,
                            struct err *e);

@@ -239,6 +239,13 @@ for memory in 1 1000; do # GiB, the first as much as rows that are kept need, le
 done
 clean 'received: again where it takes that to fit'
 
+# Of kinds that split backwards the whole ones are candidates, and of others there are none.
+echo '[{"op":"layout","pp":2},{"op":"schedule","kind":{"in":["1f1b","zb-h1"]},"microbatches":2,"backward":"?"}]' >start.json
+"$piper" tune -m model.json -t train.json -s start.json -n 2 --machine h100 --csv all.csv >out 2>>"$log" || cat out >>"$log"
+sed -n 's/.*; \([^"]*\)"$/\1/p' all.csv | sort | tr '\n' ';' >kinds
+[ "$(cat kinds)" = '1f1b of 2;zb-h1 of 2;zb-h1 of 2, backward whole;' ] || cat kinds all.csv >>"$log"
+clean 'backward: split, and whole where a kind splits it'
+
 # The two best, trained here.
 echo '{"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 128}' >model.json

@@ -27,6 +27,11 @@ const char *bound_placement_name(uint32_t placement)
     return placement < PLACEMENTS ? placement_names[placement] : NULL;
 }
 
+const char *bound_backward_name(uint32_t backward)
+{
+    return backward < BACKWARDS ? backward_names[backward] : NULL;
+}
+
 uint32_t bound_kind_placement(uint32_t kind)
 {
     return kind_of(kind)->placement;
@@ -35,6 +40,27 @@ uint32_t bound_kind_placement(uint32_t kind)
 uint32_t bound_kind_chunks(uint32_t kind)
 {
     return kind_of(kind)->chunks;
+}
+
+/* As its order of two ranks and as many microbatches as any kind needs for them shows. */
+bool bound_kind_splits(uint32_t kind)
+{
+    enum { RANKS = 2, MICROBATCHES = 4 * RANKS, CHUNKS = 2 };
+    const struct schedule_kind *k = kind_of(kind);
+    struct cells row = { 0 };
+    bool splits = false;
+    k->build(RANKS, MICROBATCHES, k->chunks ? k->chunks : CHUNKS, 0, &row);
+    for (uint32_t i = 0; i < row.n; i++)
+        splits |= row.at[i].pass == IR_PASS_BW;
+    vec_free(&row);
+    return splits;
+}
+
+void bound__row(const struct bound_shape *s, uint32_t rank, struct cells *out)
+{
+    bound__kind(s)->build(s->pp, s->microbatches, s->chunks, rank, out);
+    if (s->backward == BACKWARD_WHOLE)
+        schedule_join_backwards(out);
 }
 
 /* ---- the model ------------------------------------------------------------------------------------------------------ */

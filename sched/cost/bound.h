@@ -22,7 +22,8 @@ struct bound_job {                /* all borrowed */
 /* A strategy of the two macros layout and schedule; piper-strategy(5). */
 struct bound_shape {
     uint32_t pp, dp, ep, tp, cp, chunks;
-    uint32_t kind; /* of bound_kind_name() */
+    uint32_t kind;     /* of bound_kind_name() */
+    uint32_t backward; /* of bound_backward_name() */
     uint32_t microbatches;
     uint32_t zero, zero_group; /* zero_group 0: all holders */
     uint32_t bucket_mib;       /* 0: a layer */
@@ -32,12 +33,14 @@ struct bound_shape {
     double expert_bound; /* 0: the worst case */
 };
 
-/* The kinds of schedule, and the placements of a layout, from 0, the default, on; NULL: there are no more. What a kind needs of a layout,
- * beside stages: its placement, and its chunks (0: any number). */
+/* The kinds of schedule, the placements of a layout and what a schedule does with backwards, from 0, the default, on; NULL: there are no more.
+ * What a kind needs of a layout, beside stages: its placement, and its chunks (0: any number). Whether it splits backwards. */
 const char *bound_kind_name(uint32_t kind);
 const char *bound_placement_name(uint32_t placement);
+const char *bound_backward_name(uint32_t backward);
 uint32_t bound_kind_placement(uint32_t kind);
 uint32_t bound_kind_chunks(uint32_t kind);
+bool bound_kind_splits(uint32_t kind);
 
 struct bound;
 struct bound *bound_new(const struct bound_job *job); /* owned: bound_free() */

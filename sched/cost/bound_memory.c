@@ -99,7 +99,7 @@ static double most_alive(struct bound *b, const struct bound_shape *s, uint32_t 
     uint32_t stage;
     for (uint32_t i = 0; (stage = bound__stage_of_rank(s, rank, i)) != IR_NONE; i++)
         kept[stage] = kept_of(b, s, stage);
-    bound__kind(s)->build(s->pp, s->microbatches, s->chunks, rank, &row);
+    bound__row(s, rank, &row);
     for (uint32_t first = 0, end; first < row.n; first = end) {
         for (end = first; row.at[end].with_next; end++) {
         }

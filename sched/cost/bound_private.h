@@ -79,6 +79,8 @@ static inline uint32_t bound__mb_size(const struct bound *b, const struct bound_
 {
     return b->job.batch_size / (s->dp * s->microbatches);
 }
+/* Appends the order of a pipeline rank. */
+void bound__row(const struct bound_shape *s, uint32_t rank, struct cells *out);
 /* The i-th stage of a pipeline rank; s->chunks of them, two-way two. IR_NONE: it has no more. */
 uint32_t bound__stage_of_rank(const struct bound_shape *s, uint32_t rank, uint32_t i);
 /* The pipeline rank of a stage; two-way: in the first direction. */

@@ -418,7 +418,7 @@ static void path_init(struct path *p, uint32_t ranks)
         if (p->b->stages[i].chained)
             p->send[i] = send_seconds(p, bound__rank_of(p->s, i - 1), bound__rank_of(p->s, i), p->b->stages[i].input);
     for (uint32_t r = 0; r < ranks; r++)
-        bound__kind(p->s)->build(p->s->pp, p->s->microbatches, p->s->chunks, r, &p->rows[r]);
+        bound__row(p->s, r, &p->rows[r]);
 }
 
 static void path_release(struct path *p, uint32_t ranks)

@@ -24,7 +24,7 @@
 KINDS(DECLARE)
 const struct schedule_kind *const sched_schedule_kinds[] = { KINDS(ADDRESS) NULL };
 static const char csv_kind[] = "csv";
-static const char *const backwards[] = { "split", "whole", NULL }; /* into BI and BW, where the kind does; nowhere */
+const char *const backward_names[BACKWARDS + 1] = { "split", "whole", NULL };
 
 /* NULL in *kind: csv. */
 static enum status find_schedule(const struct js *js, const struct schedule_kind **kind, struct err *e)
@@ -118,8 +118,7 @@ static enum status count_chunks(const struct js *js, const struct schedule_kind 
     return ST_OK;
 }
 
-/* B in place of each BI, and no BW. */
-static void join_backwards(struct cells *cells)
+void schedule_join_backwards(struct cells *cells)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < cells->n; i++) {
@@ -141,9 +140,9 @@ static enum status expand_kind(struct sched *s, const struct schedule_kind *kind
     uint32_t stages = s->stages;
     struct js v;
     int64_t m;
-    uint32_t chunks = 1, whole;
+    uint32_t chunks = 1, backward;
     TRY(js_need(js, "microbatches", &v, e));
-    TRY(js_word_or(js, "backward", backwards, 0, &whole, e));
+    TRY(js_word_or(js, "backward", backward_names, BACKWARD_SPLIT, &backward, e));
     TRY(js_int(&v, 1, IR_NO_MB - 1, &m, e));
     if (js_has(js, "file"))
         return js_wrong(js, e, "\"file\" is for \"kind\":\"csv\" only; drop it for \"%s\"", kind->name);
@@ -170,8 +169,8 @@ static enum status expand_kind(struct sched *s, const struct schedule_kind *kind
     for (uint32_t r = ends.encoder; r < p / (two_way ? 2 : 1) - ends.head; r++) {
         struct cells cells = { 0 };
         kind->build(p, (uint32_t)m, chunks, r, &cells);
-        if (whole)
-            join_backwards(&cells);
+        if (backward == BACKWARD_WHOLE)
+            schedule_join_backwards(&cells);
         add_row(s, &cells, out);
     }
     return ST_OK;

@@ -4,10 +4,9 @@
 
 static double value_of(const struct bound_shape *s, int key)
 {
-    const double values[GUESS_KEYS] = {
-        s->tp,           s->cp,   s->pp,         s->ep,         s->kind,  s->chunks,
-        s->microbatches, s->zero, s->zero_group, s->bucket_mib, s->vocab, s->recompute
-    };
+    const double values[GUESS_KEYS] = { s->tp,     s->cp,           s->pp,      s->ep,         s->kind,
+                                        s->chunks, s->microbatches, s->zero,    s->zero_group, s->bucket_mib,
+                                        s->vocab,  s->recompute,    s->backward };
     return values[key];
 }
 

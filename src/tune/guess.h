@@ -5,7 +5,7 @@
 
 #include "tune/space.h"
 
-enum { GUESS_KEYS = 12 };
+enum { GUESS_KEYS = 13 };
 struct guess_known {
     uint32_t shape;
     double log; /* of step / bound */

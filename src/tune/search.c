@@ -248,7 +248,8 @@ static void heap_order(struct tune_search *s, struct heap *h)
 static bool same_schedule(const struct bound_shape *a, const struct bound_shape *b)
 {
     return a->tp == b->tp && a->cp == b->cp && a->pp == b->pp && a->ep == b->ep && a->dp == b->dp &&
-           a->kind == b->kind && a->chunks == b->chunks && a->microbatches == b->microbatches;
+           a->kind == b->kind && a->chunks == b->chunks && a->microbatches == b->microbatches &&
+           a->backward == b->backward;
 }
 
 /* Whether they differ at most in recompute and zero. */

@@ -130,6 +130,9 @@ static void open_values(const struct walk *w, enum tune_key k, struct tune_value
     case TUNE_MICROBATCHES:
         open_microbatches(w, v);
         break;
+    case TUNE_BACKWARD:
+        two(v, bound_kind_splits(at(w, TUNE_KIND)));
+        break;
     case TUNE_ZERO:
         for (int z = 0; z < (holders > 1 ? 4 : 1); z++)
             vec_add(v, z);
@@ -169,6 +172,7 @@ static void leaf(struct walk *w)
                                    .zero_group = at(w, TUNE_ZERO_GROUP),
                                    .bucket_mib = at(w, TUNE_BUCKET),
                                    .vocab = at(w, TUNE_VOCAB),
+                                   .backward = at(w, TUNE_BACKWARD),
                                    .recompute = at(w, TUNE_RECOMPUTE),
                                    .expert_bound = w->chosen[TUNE_EXPERT_BOUND] };
     char text[BOUND_TEXT];

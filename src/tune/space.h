@@ -22,6 +22,7 @@ struct tune_space {
  *   pp, ep, dp    divisors; ep powers of two
  *   kind          with one stage 1f1b; else all; chunks 2 and 4 where a kind leaves them open
  *   microbatches  of 1, 2, 4, 8 and 16 sequences, and of all
+ *   backward      split, and whole of kinds that split it
  *   zero          0 to 3 where parameters have several holders; zero_group: those on a node, where there are more
  *   bucket_size   a layer; 16, 64, 256 MiB; vocab, recompute: without and with
  *   expert_bound  none, 2, 1.5, 1.25: the first that fits; it is no candidate of its own, as it changes memory alone

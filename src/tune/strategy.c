@@ -6,7 +6,7 @@
 
 /* ---- reading a start -------------------------------------------------------------------------------------------------- */
 
-enum value_kind { VALUE_INT, VALUE_BOOL, VALUE_KIND, VALUE_PLACEMENT, VALUE_SIZE, VALUE_NUMBER };
+enum value_kind { VALUE_INT, VALUE_BOOL, VALUE_KIND, VALUE_PLACEMENT, VALUE_BACKWARD, VALUE_SIZE, VALUE_NUMBER };
 static const struct key_info {
     const char *name;
     bool schedule; /* a key of schedule, else of layout */
@@ -22,6 +22,7 @@ static const struct key_info {
     [TUNE_PLACEMENT] = { "placement", false, VALUE_PLACEMENT, -1 },
     [TUNE_CHUNKS] = { "chunks", false, VALUE_INT, -1 },
     [TUNE_MICROBATCHES] = { "microbatches", true, VALUE_INT, -1 },
+    [TUNE_BACKWARD] = { "backward", true, VALUE_BACKWARD, 0 },
     [TUNE_RECOMPUTE] = { "recompute", false, VALUE_BOOL, 0 },
     [TUNE_ZERO] = { "zero", false, VALUE_INT, 0 },
     [TUNE_ZERO_GROUP] = { "zero_group", false, VALUE_INT, 0 },
@@ -63,6 +64,8 @@ static enum status read_value(const struct js *v, enum value_kind kind, double *
         return read_word(v, bound_kind_name, out, e);
     case VALUE_PLACEMENT:
         return read_word(v, bound_placement_name, out, e);
+    case VALUE_BACKWARD:
+        return read_word(v, bound_backward_name, out, e);
     case VALUE_BOOL:
         TRY(js_bool(v, &flag, e));
         *out = flag;
@@ -118,8 +121,8 @@ static enum status read_values(const struct js *v, enum value_kind kind, struct 
 /* Of the keys that are not chosen none is open, and none makes another strategy of what the bounds are for. */
 static enum status check_rest(const struct js *d, struct err *e)
 {
-    static const char *const fixed[] = { "outer",          "prefetch", "reduce", "shard_grads", "shard_params",
-                                         "zero_optimizer", "encoder",  "head",   "backward" };
+    static const char *const fixed[] = { "outer",        "prefetch",       "reduce",  "shard_grads",
+                                         "shard_params", "zero_optimizer", "encoder", "head" };
     const char *key;
     json_t *v;
     struct js at;
@@ -134,11 +137,11 @@ static enum status check_rest(const struct js *d, struct err *e)
         if (!is_open(v) && !json_object_get(v, "in"))
             continue;
         TRY(js_need(d, key, &at, e));
-        return js_wrong(
-            &at, e,
-            "this key cannot be left open; those that can are pp, dp, ep, tp, cp, zero, zero_group, vocab, "
-            "placement, chunks, bucket_size and expert_bound of layout, kind and microbatches of schedule, and "
-            "the filter of recompute");
+        return js_wrong(&at, e,
+                        "this key cannot be left open; those that can are pp, dp, ep, tp, cp, zero, zero_group, vocab, "
+                        "placement, chunks, bucket_size and expert_bound of layout, kind, microbatches and backward of "
+                        "schedule, and "
+                        "the filter of recompute");
     }
     return ST_OK;
 }
@@ -281,6 +284,8 @@ json_t *tune_strategy(const struct tune_start *start, const struct bound_shape *
         if (!strcmp(op, "schedule")) {
             json_object_set_new(one, "kind", json_string(bound_kind_name(s->kind)));
             json_object_set_new(one, "microbatches", json_integer(s->microbatches));
+            if (s->backward)
+                json_object_set_new(one, "backward", json_string(bound_backward_name(s->backward)));
         }
         json_array_append_new(list, one);
     }
@@ -315,7 +320,7 @@ const char *tune_shape_text(const struct bound_shape *s, char text[TUNE_TEXT])
                           bound_kind_name(s->kind));
     if (!bound_kind_chunks(s->kind))
         n += (size_t)snprintf(text + n, TUNE_TEXT - n, " x%u", s->chunks);
-    n += (size_t)snprintf(text + n, TUNE_TEXT - n, " of %u%s", s->microbatches,
+    n += (size_t)snprintf(text + n, TUNE_TEXT - n, " of %u%s%s", s->microbatches, s->backward ? ", backward whole" : "",
                           s->again       ? ", recompute, received again"
                           : s->recompute ? ", recompute"
                                          : "");

@@ -11,7 +11,8 @@ static const char everything[] =
     "[{\"op\":\"layout\",\"pp\":\"?\",\"ep\":\"?\",\"tp\":{\"in\":[1,2,4]},\"cp\":{\"in\":[1,2]},\"zero\":\"?\",\"zero_"
     "group\":\"?\","
     "\"vocab\":\"?\",\"bucket_size\":\"?\",\"expert_bound\":{\"in\":[1.25,2,64]}},"
-    "{\"op\":\"schedule\",\"kind\":\"?\",\"microbatches\":\"?\"},{\"op\":\"recompute\",\"filter\":\"?\"}]";
+    "{\"op\":\"schedule\",\"kind\":\"?\",\"microbatches\":\"?\",\"backward\":\"?\"},{\"op\":\"recompute\",\"filter\":"
+    "\"?\"}]";
 
 /* Machines that differ in what bounds may get wrong: rings and pairs, links faster and slower than computing, points, contention. */
 enum { MACHINES = 5 };
@@ -105,9 +106,23 @@ static uint32_t next(uint32_t *state)
 }
 
 struct seen {
-    uint32_t n, wrong, refused, shared, sharded, kinds;
+    uint32_t n, wrong, refused, shared, sharded, again, whole, longer, leaner, kinds;
     double compute, order, links, memory; /* means of bound by fact; links: the greatest */
 };
+
+/* With whole backwards bubbles come back, and no BW waits: no bound of memory is above that with them split. */
+static void hold_whole(struct bench *b, const struct bound_shape *s, struct seen *seen)
+{
+    struct bound_shape split = *s;
+    double by_kind[MEM_KINDS];
+    split.backward = 0;
+    const double whole_bytes = bound_memory(b->search.bound, s, by_kind),
+                 split_bytes = bound_memory(b->search.bound, &split, by_kind);
+    ck_assert_double_le(whole_bytes, split_bytes);
+    seen->whole++;
+    seen->leaner += whole_bytes < split_bytes;
+    seen->longer += bound_order(b->search.bound, s) > bound_order(b->search.bound, &split);
+}
 
 /* Of one shape. */
 static void hold(struct bench *b, const struct bound_shape *s, struct seen *seen)
@@ -142,6 +157,9 @@ static void hold(struct bench *b, const struct bound_shape *s, struct seen *seen
     seen->n++;
     seen->shared += s->tp * s->cp > 1;
     seen->sharded += s->ep > 1;
+    seen->again += s->again;
+    if (s->backward)
+        hold_whole(b, s, seen);
     seen->kinds |= 1u << s->kind;
     seen->compute += compute / r.step;
     seen->order += order / r.step;
@@ -162,8 +180,11 @@ START_TEST(below_what_is_planned)
             struct bench b;
             bench_init(&b, (const enum compiled_model[]){ MODEL_LLAMA, MODEL_GPT2, MODEL_MOE, MODEL_DROPLESS }[model],
                        ranks[next(&state) % 6], machine, machine == 1, everything);
-            for (uint32_t i = 0; i < times; i++)
-                hold(&b, &b.space.shapes.at[next(&state) % b.space.shapes.n], &seen);
+            for (uint32_t i = 0; i < times; i++) {
+                struct bound_shape s = b.space.shapes.at[next(&state) % b.space.shapes.n];
+                s.again = s.recompute && s.ep > 1 && i % 2;
+                hold(&b, &s, &seen);
+            }
             bench_release(&b);
         }
     printf("# %u shapes, %u refused by the compiler; means of bound by fact: compute %.2f, order %.2f, memory %.2f; "
@@ -174,6 +195,10 @@ START_TEST(below_what_is_planned)
     ck_assert_uint_gt(seen.n, times * 10);
     ck_assert_uint_gt(seen.shared, times);
     ck_assert_uint_gt(seen.sharded, times / 2);
+    ck_assert_uint_gt(seen.again, times / 8);
+    ck_assert_uint_gt(seen.whole, times);
+    ck_assert_uint_gt(seen.leaner, times / 2);
+    ck_assert_uint_gt(seen.longer, times / 2);
     ck_assert_uint_eq(seen.kinds, (1u << 9) - 1);
     ck_assert_double_gt(seen.order / seen.n, 0.5);
     ck_assert_double_gt(seen.memory / seen.n, 0.4);
@@ -230,7 +255,7 @@ static uint32_t check_order(const struct tune_search *s)
 static void find_best(uint32_t seen[3], enum compiled_model model, uint32_t ranks, int machine, double part_of_memory)
 {
     static const char start[] = "[{\"op\":\"layout\",\"pp\":\"?\",\"zero\":{\"in\":[1,3]}},"
-                                "{\"op\":\"schedule\",\"kind\":\"?\",\"microbatches\":\"?\"},"
+                                "{\"op\":\"schedule\",\"kind\":\"?\",\"microbatches\":\"?\",\"backward\":\"?\"},"
                                 "{\"op\":\"recompute\",\"filter\":\"?\"}]";
     enum { BEST = 3 };
     struct bench b;
