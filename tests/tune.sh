@@ -182,6 +182,10 @@ same='-m model.json -t train.json -n 2 --machine h100'
     refuses 65 'expected a list with one value or more' $same -s start.json
     echo '[{"op":"layout","pp":"?","outer":"pp"},{"op":"schedule","kind":"?","microbatches":"?"}]' >start.json
     refuses 65 'tune knows layouts with the default of this key only' $same -s start.json
+    echo '[{"op":"layout"},{"op":"schedule"},{"op":"recompute","filter":"?","received":"again"}]' >start.json
+    refuses 65 'tune tries "again" where a candidate that recomputes does not fit' $same -s start.json
+    echo '[{"op":"layout"},{"op":"schedule"},{"op":"recompute","filter":"?","recieved":"again"}]' >start.json
+    refuses 65 'recieved' $same -s start.json
     echo '[{"op":"layout","pp":"?"}]' >start.json
     refuses 65 'found no "schedule"' $same -s start.json
 }

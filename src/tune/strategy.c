@@ -173,6 +173,23 @@ static enum status take_keys(const struct js *d, bool schedule, struct tune_star
     return check_rest(d, e);
 }
 
+/* A recompute that may be left out has nothing beside its filter: whether rows are received again the search sees. */
+static enum status open_recompute(const struct js *d, struct tune_start *s, struct err *e)
+{
+    static const char *const only[] = { "op", "filter", NULL };
+    struct js received;
+    TRY(js_opt(d, "received", &received, e));
+    if (received.v)
+        return js_wrong(
+            &received, e,
+            "tune tries \"again\" where a candidate that recomputes does not fit: omit this key, or give the "
+            "filter");
+    TRY(js_only(d, only, e));
+    s->keys[TUNE_RECOMPUTE].open = true;
+    s->keys[TUNE_RECOMPUTE].n = 0;
+    return ST_OK;
+}
+
 static enum status read_list(const struct js *root, struct tune_start *s, struct err *e)
 {
     uint32_t n;
@@ -185,8 +202,7 @@ static enum status read_list(const struct js *root, struct tune_start *s, struct
         TRY(js_need(&d, "op", &v, e));
         TRY(js_str(&v, &op, e));
         if (!strcmp(op, "recompute") && is_open(json_object_get(d.v, "filter"))) {
-            s->keys[TUNE_RECOMPUTE].open = true;
-            s->keys[TUNE_RECOMPUTE].n = 0;
+            TRY(open_recompute(&d, s, e));
             continue;
         }
         const bool is_layout = !strcmp(op, "layout"), is_schedule = !strcmp(op, "schedule");
