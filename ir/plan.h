@@ -313,6 +313,11 @@ struct plan_instr {
     float seconds;             /* predicted time, alone; RUN: 0, its program has it; 0: no prediction */
     uint64_t count;            /* communicated elements */
 };
+/* Does it move rows of experts, as many as the router has chosen? */
+static inline bool plan_moves_rows(const struct plan_instr *in)
+{
+    return in->op == PLAN_ALL_TO_ALL_V || in->op == PLAN_TO_EXPERTS || in->op == PLAN_FROM_EXPERTS;
+}
 /* Does a ROUNDS before it repeat the instruction, for rounds beyond the first? */
 static inline bool plan_is_extra(const struct plan_instr *in)
 {

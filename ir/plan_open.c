@@ -463,8 +463,7 @@ static enum status check_fields(struct walk *w, uint32_t i)
     NEED(in->count <= huge && in->type <= IR_BYTE, w->e, "instruction %u: %" PRIu64 " elements of type %u", i,
          in->count, in->type);
     NEED(in->seconds >= 0 && in->seconds < 1e9f, w->e, "instruction %u: the predicted time is not a duration", i);
-    const bool rows = in->op == PLAN_ALL_TO_ALL_V || in->op == PLAN_TO_EXPERTS || in->op == PLAN_FROM_EXPERTS;
-    NEED(!rows || in->count > 0, w->e, "instruction %u: rows of no elements", i);
+    NEED(!plan_moves_rows(in) || in->count > 0, w->e, "instruction %u: rows of no elements", i);
     NEED(!shape->typed || (in->type >= IR_F32 && in->type <= IR_F64), w->e,
          "instruction %u: communicates elements of type %u, expected float32, bfloat16, int32 or float64", i, in->type);
     return ST_OK;

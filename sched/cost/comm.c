@@ -258,7 +258,7 @@ static double bytes_of(const struct cost_class *c, const struct plan_list *l, co
                        uint32_t size)
 {
     const double n = (double)in->count * ir_dtype_size((enum ir_dtype)in->type, IR_F32);
-    if (in->op != PLAN_ALL_TO_ALL_V && in->op != PLAN_TO_EXPERTS && in->op != PLAN_FROM_EXPERTS)
+    if (!plan_moves_rows(in))
         return n;
     return n * (double)plan_expert_rows(c->p, c->g, in->tensor) * l->microbatch_size / size; /* balanced */
 }

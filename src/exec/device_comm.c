@@ -157,7 +157,7 @@ enum status exec__device_comm(struct exec *x, struct comm_setup *setup, struct e
 bool exec__device_call_is_direct(const struct exec *x, const struct plan_instr *in)
 {
     const struct exec__device *d = x->own;
-    return !d->by_host && (in->op == PLAN_ALL_TO_ALL_V || in->op == PLAN_TO_EXPERTS || in->op == PLAN_FROM_EXPERTS);
+    return !d->by_host && plan_moves_rows(in);
 }
 
 static void add(struct exec *x, const struct comm_call *c, void *stream)
