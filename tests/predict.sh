@@ -79,6 +79,7 @@ while read -r name models layout schedule more; do
         echo "$model $name" >>joblist
     done
 done <strategies
+[ -s joblist ] || { echo "1..0 # SKIP no model and strategy match $ONLY"; exit 77; }
 
 # ---- predicted, measured -------------------------------------------------------------------------------------------------
 

@@ -232,10 +232,9 @@ clean 'expert_bound: the loosest that fits'
 sed 's/"num_hidden_layers": 2/"num_hidden_layers": 4/; s/"num_experts": 16/"num_experts": 8/; s/"moe_intermediate_size": 512/"moe_intermediate_size": 256/' model.json >deep.json
 echo '{"batch_size": 64, "seq_len": 1024, "steps": 1, "dtype": "bfloat16"}' >deep-train.json
 echo '[{"op":"layout","pp":1,"ep":4,"expert_bound":2},{"op":"schedule","kind":"gpipe","microbatches":8},{"op":"recompute","filter":"?"}]' >start.json
-for memory in 1 1000; do # GiB, the first as much as rows that are kept need, less a tenth
-    "$piper" tune -m deep.json -t deep-train.json -s start.json -n 4 --machine h100 --memory 80G -o roomy >out 2>&1
-    kept=$(sed -n 's/^ *[0-9]* .* ms *\([0-9.]*\) GiB .*, recompute, expert_bound 2$/\1/p' out)
-    [ "$memory" = 1 ] && memory=$(awk -v n="${kept:-0}" 'BEGIN { print 0.9 * n }')
+"$piper" tune -m deep.json -t deep-train.json -s start.json -n 4 --machine h100 --memory 80G -o roomy >out 2>&1
+kept=$(sed -n 's/^ *[0-9]* .* ms *\([0-9.]*\) GiB .*, recompute, expert_bound 2$/\1/p' out)
+for memory in "$(awk -v n="${kept:-0}" 'BEGIN { print 0.9 * n }')" 1000; do # GiB
     rm -rf fits
     "$piper" tune -m deep.json -t deep-train.json -s start.json -n 4 --machine h100 --memory "${memory}GiB" -o fits >out 2>&1
     grep -q '"received": "again"' fits/best-01.json && said=again || said=keep
