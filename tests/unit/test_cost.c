@@ -328,7 +328,7 @@ START_TEST(additions_beside)
 END_TEST
 
 /* A message that one end sends while it computes on: the other one waits for it longer, here for the first of a forward and the last
- * of a backward. */
+ * of a backward. Bytes move no slower, as the other end does not compute. */
 START_TEST(latency_beside)
 {
     static const char stages[] = "[{\"op\":\"layout\",\"pp\":2,\"dp\":1},"
@@ -338,6 +338,8 @@ START_TEST(latency_beside)
     double all;
     compiled_init(&c, MODEL_LLAMA, stages, false);
     const double step = step_of(&c, &m, 1, &all);
+    m.transfer_beside = 0.5;
+    ck_assert_double_eq_tol(step_of(&c, &m, 1, &all), step, 1e-9);
     m.latency_beside = 1e-5;
     ck_assert_double_eq_tol(step_of(&c, &m, 1, &all) - step, 2e-5, 1e-9);
     compiled_release(&c);
