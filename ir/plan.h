@@ -440,7 +440,6 @@ void plan_ranges_text(const struct plan_range *r, uint32_t n, char *text, size_t
 /* The lane of a message (SEND, RECV, EXCHANGE) of a device: those with one number share a communicator where messages need one,
  * all exchanges of a class, else a direction to a peer; forward apart from backward, so neither waits for the other. */
 uint64_t plan_lane(const struct plan *p, const struct plan_instr *in, uint32_t device);
-/* Size of the group as seen by a device, and its index in it; PLAN_NONE when it is no member. */
 /* The devices of a set in order: for (struct plan_walk w = plan_walk(p, set); plan_next(&w, &device);). */
 struct plan_walk {
     const struct plan_range *at, *end;
@@ -462,6 +461,7 @@ static inline bool plan_next(struct plan_walk *w, uint32_t *device)
     *device = w->at->start + w->i++ * w->at->stride;
     return true;
 }
+/* Size of the group as seen by a device, and its index in it; PLAN_NONE when it is no member. */
 uint32_t plan_group_size(const struct plan *p, uint32_t group, uint32_t device);
 uint32_t plan_group_index(const struct plan *p, uint32_t group, uint32_t device);
 /* Member i of the group of `device`. */

@@ -20,14 +20,6 @@ bool again_permutes(const struct sched *s, uint32_t op, uint32_t mb)
     return chunk != IR_NONE && (again_receives(s, chunk, mb) || expert_rounds(s, chunk));
 }
 
-bool again_sends(const struct sched *s, const struct ir_sub *sub, uint32_t mb)
-{
-    bool sends = false;
-    for (uint32_t i = 0; i < sub->n_ops; i++)
-        sends = sends || again_permutes(s, s->chunks.ops.at[sub->first_op + i], mb);
-    return sends;
-}
-
 /* The run of another pass of the same sub-chunk and microbatch that comes next; IR_NONE: none does. */
 static uint32_t run_behind(const struct ir_dag *d, uint32_t run)
 {

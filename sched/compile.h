@@ -198,10 +198,9 @@ static inline bool recomputes(const struct sched *s, const struct ir_sub *sub, u
     return s->recompute[sub->chunk * s->microbatches + mb];
 }
 /* again.c: is what a microbatch of an expert region has received not kept, but received again before the backward? Does a dispatch run again for
- * that, and does some of a sub-chunk? */
+ * that? */
 bool again_receives(const struct sched *s, uint32_t chunk, uint32_t mb);
 bool again_permutes(const struct sched *s, uint32_t op, uint32_t mb);
-bool again_sends(const struct sched *s, const struct ir_sub *sub, uint32_t mb);
 /* The pass of a run as filters see it: B, too, where the compiler runs it as BI and then BW (sched/build.c). */
 static inline enum ir_pass pass_seen(const struct sched *s, const struct ir_node *n)
 {

@@ -129,14 +129,16 @@ void filter_index_chunks(struct sched *s)
         for (uint32_t c = 0; c < n; c++)
             if (s->chunks.chunks.at[c].tag[t] >= 0 && (uint32_t)s->chunks.chunks.at[c].tag[t] >= x->n)
                 x->n = (uint32_t)s->chunks.chunks.at[c].tag[t] + 1;
-        x->first = arena_array(&s->arena, uint32_t, x->n + 1);
+        x->first = arena_array(&s->arena, uint32_t, x->n + 2);
         x->chunks = arena_array(&s->arena, uint32_t, n + 1);
-        for (uint32_t i = 0, at = 0; i < x->n; i++) {
-            for (uint32_t c = 0; c < n; c++)
-                if (s->chunks.chunks.at[c].tag[t] == (int32_t)i)
-                    x->chunks[at++] = c;
-            x->first[i + 1] = at;
-        }
+        for (uint32_t c = 0; c < n; c++)
+            if (s->chunks.chunks.at[c].tag[t] >= 0)
+                x->first[s->chunks.chunks.at[c].tag[t] + 2]++;
+        for (uint32_t i = 0; i < x->n; i++)
+            x->first[i + 2] += x->first[i + 1];
+        for (uint32_t c = 0; c < n; c++) /* first[i + 1] goes from the begin of i to its end */
+            if (s->chunks.chunks.at[c].tag[t] >= 0)
+                x->chunks[x->first[s->chunks.chunks.at[c].tag[t] + 1]++] = c;
     }
     s->all_chunks = arena_array(&s->arena, uint32_t, n + 1);
     for (uint32_t c = 0; c < n; c++)

@@ -39,13 +39,23 @@ void programs_release(struct programs *ps)
     mem_free(ps->param_offset);
 }
 
+/* Do the backwards of two microbatches compute the same again, and do the same dispatches run again before them? */
+static bool same_backward(const struct sched *s, const struct ir_sub *sub, uint32_t a, uint32_t b)
+{
+    bool same = side_recomputes(s, sub, a) == side_recomputes(s, sub, b);
+    for (uint32_t i = 0; i < sub->n_ops && same && a != b; i++) {
+        const uint32_t o = s->chunks.ops.at[sub->first_op + i];
+        same = again_permutes(s, o, a) == again_permutes(s, o, b);
+    }
+    return same;
+}
+
 const struct tape *tape_get(struct programs *ps, uint32_t sub, uint32_t mb, const uint32_t *parts)
 {
     const struct ir_sub *u = &ps->s->chunks.subs.at[sub];
-    const bool recompute = side_recomputes(ps->s, u, mb), sends = again_sends(ps->s, u, mb);
     for (uint32_t i = ps->first_tape[sub]; i != IR_NONE; i = ps->tapes.at[i]->next) {
         struct tape *t = ps->tapes.at[i];
-        if (t->recompute == recompute && t->sends == sends && !memcmp(t->parts, parts, u->n_out * sizeof *parts))
+        if (same_backward(ps->s, u, t->mb, mb) && !memcmp(t->parts, parts, u->n_out * sizeof *parts))
             return t;
     }
     struct tape *t = tape_build(ps, sub, mb, parts);

@@ -42,8 +42,8 @@ static inline bool step_writes(const struct step *k, uint32_t operand)
  * forwards (steps of pass F) that it needs, which run with B or BI. */
 struct tape {
     uint32_t sub, next; /* next: tape of the same sub-chunk; IR_NONE */
+    uint32_t mb;        /* the first one whose tape it is */
     bool recompute;
-    bool sends;      /* a dispatch of the sub-chunk runs again before the backward: what it reads is kept for it */
     uint32_t *parts; /* by output of the sub-chunk */
     struct {
         VEC(struct value);

@@ -434,7 +434,7 @@ struct tape *tape_build(struct programs *ps, uint32_t sub, uint32_t mb, const ui
     memset(tape.current, 0xff, g->tensors.n * sizeof(uint32_t));
     t->sub = sub;
     t->recompute = side_recomputes(ps->s, u, mb);
-    t->sends = again_sends(ps->s, u, mb);
+    t->mb = mb;
     t->parts = mem_alloc((u->n_out + 1) * sizeof(uint32_t));
     for (uint32_t i = 0; i < u->n_out; i++) {
         uint32_t tensor = ps->s->chunks.tensors.at[u->first_out + i];
