@@ -14,7 +14,7 @@ static uint32_t region_forward(const struct class_lowering *c, uint32_t node)
     const struct ir_dag *d = &c->list->dag;
     const struct ir_move *m = &d->moves.at[d->nodes.at[node].what];
     if (!m->inward)
-        return c->index->forward_of[d->edges.at[d->in_edge[d->in_first[node]]].from];
+        return c->index->forward_of[lower_giver(d, node)];
     for (uint32_t k = d->out_first[node]; k < d->out_first[node + 1]; k++) {
         uint32_t to = d->edges.at[d->out_edge[k]].to;
         if (d->nodes.at[to].kind == IR_NODE_RUN)
@@ -44,12 +44,23 @@ static void count_bases(struct class_lowering *c, struct plan_instr *i, uint32_t
 {
     const struct ir_dag *d = &c->list->dag;
     uint32_t tensor, received = counts_border(c, node, &tensor);
-    uint32_t giver = d->edges.at[d->in_edge[d->in_first[received]]].from;
+    uint32_t giver = lower_giver(d, received);
     uint32_t local = lower_value_buffer(c, WHAT_TENSOR, giver, tensor, n->mb, MEM_COMM);
     uint32_t remote = lower_value_buffer(c, WHAT_TENSOR, received, tensor, n->mb, MEM_COMM);
     bool inward = d->moves.at[n->what].inward;
     lower_work_base(c, i, inward ? local : remote, PLAN_READ);
     lower_work_base(c, i, inward ? remote : local, PLAN_READ);
+}
+
+void lower_rows_of_experts(const struct class_lowering *c, struct plan_instr *i, const struct ir_move *m,
+                           uint32_t channel)
+{
+    const struct sched *s = c->x->s;
+    const struct ir_shape shape = side_whole_rows(s, m->tensor, IR_LAYOUT_TOKENS);
+    i->tensor = m->tensor;
+    i->channel = channel;
+    i->count = shape.dtype == IR_I32 ? ir_shape_elements(&shape) * s->microbatch_size : shape.dim[shape.ndim - 1];
+    i->type = shape.dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape.dtype;
 }
 
 /* With "overflow":"rounds" all members tell each other all counts, and what travels here is round 0; others: sched/lower/rounds.c. */
@@ -58,20 +69,16 @@ static void lower_rows_of_round(struct class_lowering *c, uint32_t node, const s
     const struct sched *s = c->x->s;
     const struct ir_dag *d = &c->list->dag;
     const struct ir_move *m = &d->moves.at[n->what];
-    const struct ir_shape shape = side_whole_rows(s, m->tensor, IR_LAYOUT_TOKENS);
-    const bool counts = shape.dtype == IR_I32;
-    const enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
-    uint32_t tensor, giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
+    const bool counts = s->g->tensors.at[m->tensor].shape.dtype == IR_I32;
+    const enum slot_what what = lower_moved(m);
+    uint32_t tensor, giver = lower_giver(d, node);
     const uint32_t all = lower_all_counts(c, counts ? node : counts_border(c, node, &tensor));
     struct plan_instr *i = lower_begin(c, node,
                                        counts      ? PLAN_ALL_GATHER
                                        : m->inward ? PLAN_TO_EXPERTS
                                                    : PLAN_FROM_EXPERTS,
                                        n->stream);
-    i->tensor = m->tensor;
-    i->channel = c->channel_of[c->x->shard_channel[m->shard]];
-    i->count = counts ? ir_shape_elements(&shape) * s->microbatch_size : shape.dim[shape.ndim - 1];
-    i->type = shape.dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape.dtype;
+    lower_rows_of_experts(c, i, m, c->channel_of[c->x->shard_channel[m->shard]]);
     lower_work_base(c, i, lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), PLAN_READ);
     lower_work_base(c, i, counts ? all : lower_value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), PLAN_WRITE);
     if (!counts)
@@ -98,8 +105,8 @@ static void lower_rows(struct class_lowering *c, uint32_t node, const struct ir_
     i->channel = c->channel_of[c->x->shard_channel[m->shard]];
     i->count = uneven ? shape.dim[shape.ndim - 1] : ir_shape_elements(&shape) * s->microbatch_size / ep;
     i->type = shape.dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape.dtype;
-    enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
-    uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
+    enum slot_what what = lower_moved(m);
+    uint32_t giver = lower_giver(d, node);
     lower_work_base(c, i, lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), PLAN_READ);
     lower_work_base(c, i, lower_value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), PLAN_WRITE);
     if (uneven)
@@ -212,8 +219,8 @@ static void lower_call(struct class_lowering *c, uint32_t node, const struct ir_
     const struct sched *s = c->x->s;
     const struct ir_dag *d = &c->list->dag;
     const struct ir_move *m = &d->moves.at[n->what];
-    uint32_t calls = calls_of(s, m), giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
-    enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
+    uint32_t calls = calls_of(s, m), giver = lower_giver(d, node);
+    enum slot_what what = lower_moved(m);
     const struct lower_side side = lower_side_of(c, is_sum(m) ? node : giver, m->tensor, m->grad);
     uint32_t size = ir_dtype_size((enum ir_dtype)side.shape.dtype, s->in->compute);
     struct plan_instr *i = lower_begin(c, node, is_sum(m) ? PLAN_REDUCE_SCATTER : PLAN_ALL_GATHER, n->stream);
@@ -231,16 +238,11 @@ static void lower_call(struct class_lowering *c, uint32_t node, const struct ir_
 
 /* ---- heads --------------------------------------------------------------------------------------------------------- */
 
-static enum slot_what value_of(const struct ir_move *m)
-{
-    return m->grad ? WHAT_LEAVING : WHAT_TENSOR;
-}
-
 /* Blocks come and go with the communication; what they are made of, or into, is read by passes. */
 static uint32_t turned_buffer(struct class_lowering *c, uint32_t giver, const struct ir_move *m, uint32_t mb,
                               bool blocks)
 {
-    return lower_value_buffer(c, value_of(m), giver, m->tensor, mb, blocks ? MEM_COMM : MEM_ACTIVATIONS);
+    return lower_value_buffer(c, lower_moved(m), giver, m->tensor, mb, blocks ? MEM_COMM : MEM_ACTIVATIONS);
 }
 
 static void lower_heads(struct class_lowering *c, uint32_t node, const struct ir_node *n)
@@ -248,7 +250,7 @@ static void lower_heads(struct class_lowering *c, uint32_t node, const struct ir
     const struct sched *s = c->x->s;
     const struct ir_dag *d = &c->list->dag;
     const struct ir_move *m = &d->moves.at[n->what];
-    const uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
+    const uint32_t giver = lower_giver(d, node);
     const struct lower_side side = lower_side_of(c, node, m->tensor, m->grad);
     const bool blocks = m->layout == IR_LAYOUT_BLOCKS;
     struct plan_instr *i = lower_begin(c, node, PLAN_ALL_TO_ALL, n->stream);
@@ -264,7 +266,7 @@ void lower_turn(struct class_lowering *c, uint32_t node, const struct ir_node *n
 {
     const struct ir_dag *d = &c->list->dag;
     const struct ir_move *m = &d->moves.at[n->what];
-    const uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
+    const uint32_t giver = lower_giver(d, node);
     const struct lower_side side = lower_side_of(c, giver, m->tensor, m->grad);
     const bool blocks = m->layout == IR_LAYOUT_BLOCKS;
     const uint32_t program = program_turn(&c->programs, &(struct turn_program){ .sub = m->sub,

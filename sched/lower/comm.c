@@ -29,8 +29,8 @@ void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n
     i->peer_set = lower_device_set(c, sends ? m->to_set : m->from_set);
     i->count = ir_shape_elements(&shape) * s->microbatch_size;
     i->type = shape.dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape.dtype;
-    enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
-    uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
+    enum slot_what what = lower_moved(m);
+    uint32_t giver = lower_giver(d, node);
     if (sends)
         lower_work_base(c, i, lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), PLAN_READ);
     if (receives)

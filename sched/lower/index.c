@@ -65,7 +65,7 @@ static void find_partners(const struct ir_dag *d, struct list_index *index)
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
         if (n->kind == IR_NODE_AGAIN) /* the first edge that enters comes from there */
-            index->forward_of[i] = d->edges.at[d->in_edge[d->in_first[i]]].from;
+            index->forward_of[i] = lower_giver(d, i);
         if (n->kind != IR_NODE_RUN)
             continue;
         if (n->pass == IR_PASS_F)

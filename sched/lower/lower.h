@@ -137,6 +137,19 @@ struct turned_groups lower_zero_groups(struct sched *s, const struct bucket *b, 
 void lower_share_gradients(struct class_lowering *c);
 
 /* ---- sched/lower/values.c ---- */
+/* The node whose value another one passes on: a move, a border, a sum, a turn; its first edge. */
+static inline uint32_t lower_giver(const struct ir_dag *d, uint32_t node)
+{
+    return d->edges.at[d->in_edge[d->in_first[node]]].from;
+}
+/* From where edge number `index` of this kind and value enters a node; IR_NONE: there is none. */
+uint32_t lower_edge_giver(const struct ir_dag *d, uint32_t node, enum ir_edge_kind kind, uint32_t tensor,
+                          uint32_t index);
+/* What a move brings, as a slot has it. */
+static inline enum slot_what lower_moved(const struct ir_move *m)
+{
+    return m->grad ? WHAT_LEAVING : WHAT_TENSOR;
+}
 uint32_t lower_new_buffer(struct class_lowering *c, uint64_t bytes, enum plan_kind_of_memory kind,
                           enum plan_slot_kind role, uint32_t what, uint32_t mb);
 /* The buffer of a value by (what, id, index): IR_NONE in the place that is returned when there is none yet. Valid until the
@@ -198,6 +211,10 @@ uint32_t lower_context_channel(const struct class_lowering *c, uint32_t set, uin
 /* ---- sched/lower/ring.c ---- */
 /* The same of a ring: between two pieces keys, values and their gradients go on to the next of the context group. */
 void lower_ring(struct class_lowering *c, uint32_t node, const struct ir_node *n, uint32_t program);
+
+/* Fields of an instruction by which rows of experts move, where they may go in rounds, or, whole, their counts. */
+void lower_rows_of_experts(const struct class_lowering *c, struct plan_instr *i, const struct ir_move *m,
+                           uint32_t channel);
 
 /* ---- sched/lower/rounds.c ---- */
 /* Does a pass of experts have further rounds, behind it or, F, before it? */

@@ -29,16 +29,6 @@ struct rounds {
     struct own_buffers own;
 };
 
-static uint32_t from_edge(const struct ir_dag *d, uint32_t node, enum ir_edge_kind kind, uint32_t tensor)
-{
-    for (uint32_t k = d->in_first[node]; k < d->in_first[node + 1]; k++) {
-        const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
-        if (e->kind == kind && e->value == tensor)
-            return e->from;
-    }
-    return IR_NONE;
-}
-
 /* The border by which a value leaves the region; IR_NONE: nobody wants it. */
 static uint32_t border_behind(const struct ir_dag *d, uint32_t node, enum ir_edge_kind kind, uint32_t tensor)
 {
@@ -50,12 +40,6 @@ static uint32_t border_behind(const struct ir_dag *d, uint32_t node, enum ir_edg
     return IR_NONE;
 }
 
-/* The node in front of a border, which holds what goes over it. */
-static uint32_t giver(const struct ir_dag *d, uint32_t border)
-{
-    return d->edges.at[d->in_edge[d->in_first[border]]].from;
-}
-
 uint32_t lower_all_counts(struct class_lowering *c, uint32_t border)
 {
     const struct ir_dag *d = &c->list->dag;
@@ -63,7 +47,7 @@ uint32_t lower_all_counts(struct class_lowering *c, uint32_t border)
     const uint32_t tensor = d->moves.at[n->what].tensor,
                    set = c->x->s->directives.at[d->moves.at[n->what].shard].first_shard_set;
     const uint32_t members = c->x->s->sets.at[c->x->s->listed_sets.at[set]].n;
-    const uint32_t own = lower_value_buffer(c, WHAT_TENSOR, giver(d, border), tensor, n->mb, MEM_COMM);
+    const uint32_t own = lower_value_buffer(c, WHAT_TENSOR, lower_giver(d, border), tensor, n->mb, MEM_COMM);
     const uint64_t bytes = c->pb.buffers.at[own].bytes * members;
     uint32_t *found = lower_buffer_slot(c, WHAT_COUNTS, border, 0);
     if (*found == IR_NONE)
@@ -95,13 +79,13 @@ static uint32_t like(struct rounds *r, uint32_t *own, uint32_t buffer, enum plan
 
 static uint32_t own_rows(struct rounds *r)
 {
-    const uint32_t border = from_edge(&r->c->list->dag, r->forward, IR_EDGE_TENSOR, r->rows);
+    const uint32_t border = lower_edge_giver(&r->c->list->dag, r->forward, IR_EDGE_TENSOR, r->rows, 0);
     return like(r, &r->own.rows, lower_value_buffer(r->c, WHAT_TENSOR, border, r->rows, r->mb, MEM_COMM), MEM_COMM);
 }
 
 static uint32_t own_counts(struct rounds *r)
 {
-    const uint32_t border = from_edge(&r->c->list->dag, r->forward, IR_EDGE_TENSOR, r->counts);
+    const uint32_t border = lower_edge_giver(&r->c->list->dag, r->forward, IR_EDGE_TENSOR, r->counts, 0);
     const uint32_t first = lower_value_buffer(r->c, WHAT_TENSOR, border, r->counts, r->mb, MEM_COMM);
     return r->backward ? like(r, &r->own.counts, first, MEM_COMM) : first;
 }
@@ -114,7 +98,7 @@ static uint32_t own_results(struct rounds *r)
 
 static uint32_t own_results_grad(struct rounds *r)
 {
-    const uint32_t border = from_edge(&r->c->list->dag, r->node, IR_EDGE_GRAD, r->results);
+    const uint32_t border = lower_edge_giver(&r->c->list->dag, r->node, IR_EDGE_GRAD, r->results, 0);
     return like(r, &r->own.results_grad, lower_value_buffer(r->c, WHAT_LEAVING, border, r->results, r->mb, MEM_COMM),
                 MEM_COMM);
 }
@@ -167,20 +151,24 @@ static void run(struct rounds *r, uint32_t program)
     }
 }
 
-/* Rows of the tensor or of its gradient, from buffer to buffer. */
-static void exchange(struct rounds *r, enum plan_op op, uint32_t tensor, uint32_t from, uint32_t to)
+/* What moves over a border, from buffer to buffer. */
+static void exchange(struct rounds *r, const struct ir_move *m, uint32_t from, uint32_t to)
 {
-    const struct sched *s = r->c->x->s;
-    const struct ir_shape shape = side_whole_rows(s, tensor, IR_LAYOUT_TOKENS);
-    const bool grad = r->c->pb.buffers.at[from].role == SLOT_GRADIENT;
-    struct plan_instr *i = begin(r, op, grad ? IR_PASS_B : IR_PASS_F);
-    i->tensor = tensor;
-    i->channel = r->channel;
-    i->count = shape.dim[shape.ndim - 1];
-    i->type = shape.dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape.dtype;
+    struct plan_instr *i = begin(r, m->inward ? PLAN_TO_EXPERTS : PLAN_FROM_EXPERTS, m->grad ? IR_PASS_B : IR_PASS_F);
+    lower_rows_of_experts(r->c, i, m, r->channel);
     lower_work_base(r->c, i, from, PLAN_READ);
     lower_work_base(r->c, i, to, PLAN_WRITE);
     lower_work_base(r->c, i, r->all, PLAN_READ);
+}
+
+/* The rows of a further round that go over a border: of all that it sends in round 0 into `own`, or from there to their places. */
+static void cross(struct rounds *r, uint32_t border, uint32_t own)
+{
+    const struct ir_dag *d = &r->c->list->dag;
+    const struct ir_move *m = &d->moves.at[d->nodes.at[border].what];
+    const uint32_t all = lower_value_buffer(r->c, lower_moved(m), m->inward ? lower_giver(d, border) : border,
+                                            m->tensor, r->mb, MEM_COMM);
+    exchange(r, m, m->inward ? all : own, m->inward ? own : all);
 }
 
 /* The rows of the dispatch that a forward of its sub-chunk ran, once more. */
@@ -207,40 +195,30 @@ static void rows_in(struct rounds *r)
 {
     const struct ir_dag *d = &r->c->list->dag;
     const struct sched *s = r->c->x->s;
-    const uint32_t again = from_edge(d, r->node, IR_EDGE_TENSOR, r->rows), made_by = s->g->tensors.at[r->rows].producer;
-    const uint32_t border = again == IR_NONE ? from_edge(d, r->forward, IR_EDGE_TENSOR, r->rows) : again;
-    if (r->backward && again == IR_NONE && made_by != IR_NONE && s->rows_of[made_by] != IR_NONE) {
-        exchange(r, PLAN_TO_EXPERTS, r->rows, permuted(r, giver(d, border)), own_rows(r));
-        return;
-    }
-    const uint32_t sent = lower_value_buffer(r->c, WHAT_TENSOR, giver(d, border), r->rows, r->mb, MEM_COMM);
-    exchange(r, PLAN_TO_EXPERTS, r->rows, sent, own_rows(r));
-}
-
-static void results_back(struct rounds *r)
-{
-    const uint32_t border = border_behind(&r->c->list->dag, r->forward, IR_EDGE_TENSOR, r->results);
-    if (border == IR_NONE)
-        return;
-    const uint32_t to = lower_value_buffer(r->c, WHAT_TENSOR, border, r->results, r->mb, MEM_COMM);
-    exchange(r, PLAN_FROM_EXPERTS, r->results, own_results(r), to);
+    const uint32_t again = lower_edge_giver(d, r->node, IR_EDGE_TENSOR, r->rows, 0),
+                   made_by = s->g->tensors.at[r->rows].producer;
+    const uint32_t border = again == IR_NONE ? lower_edge_giver(d, r->forward, IR_EDGE_TENSOR, r->rows, 0) : again;
+    const uint32_t own = own_rows(r);
+    if (r->backward && again == IR_NONE && made_by != IR_NONE && s->rows_of[made_by] != IR_NONE)
+        exchange(r, &d->moves.at[d->nodes.at[border].what], permuted(r, lower_giver(d, border)), own);
+    else
+        cross(r, border, own);
 }
 
 static void gradients_in(struct rounds *r)
 {
     const struct ir_dag *d = &r->c->list->dag;
-    const uint32_t border = from_edge(d, r->node, IR_EDGE_GRAD, r->results);
-    const uint32_t sent = lower_value_buffer(r->c, WHAT_LEAVING, giver(d, border), r->results, r->mb, MEM_COMM);
-    exchange(r, PLAN_TO_EXPERTS, r->results, sent, own_results_grad(r));
+    cross(r, lower_edge_giver(d, r->node, IR_EDGE_GRAD, r->results, 0), own_results_grad(r));
 }
 
-static void gradients_back(struct rounds *r)
+/* Results of F, gradients of B, if somebody wants them. */
+static void rows_out(struct rounds *r)
 {
-    const uint32_t border = border_behind(&r->c->list->dag, r->node, IR_EDGE_GRAD, r->rows);
-    if (border == IR_NONE)
-        return;
-    const uint32_t to = lower_value_buffer(r->c, WHAT_LEAVING, border, r->rows, r->mb, MEM_COMM);
-    exchange(r, PLAN_FROM_EXPERTS, r->rows, own_rows_grad(r), to);
+    const struct ir_dag *d = &r->c->list->dag;
+    const uint32_t border = r->backward ? border_behind(d, r->node, IR_EDGE_GRAD, r->rows)
+                                        : border_behind(d, r->node, IR_EDGE_TENSOR, r->results);
+    if (border != IR_NONE)
+        cross(r, border, r->backward ? own_rows_grad(r) : own_results(r));
 }
 
 static void begin_rounds(struct rounds *r)
@@ -275,7 +253,7 @@ static struct rounds rounds_of(struct class_lowering *c, uint32_t node, const st
                         .sub = n->what,
                         .backward = n->pass != IR_PASS_F };
     memset(&r.own, 0xff, sizeof r.own);
-    const uint32_t border = from_edge(d, r.forward, IR_EDGE_TENSOR, r.counts);
+    const uint32_t border = lower_edge_giver(d, r.forward, IR_EDGE_TENSOR, r.counts, 0);
     r.all = lower_all_counts(c, border);
     r.channel = c->channel_of[c->x->rounds_channel[d->moves.at[d->nodes.at[border].what].shard]];
     return r;
@@ -293,7 +271,7 @@ void lower_rounds_forward(struct class_lowering *c, uint32_t node, const struct 
     begin_rounds(&r);
     rows_in(&r);
     run(&r, program);
-    results_back(&r);
+    rows_out(&r);
     end_rounds(&r);
 }
 
@@ -347,6 +325,6 @@ void lower_rounds_backward(struct class_lowering *c, uint32_t node, const struct
     run(&r, program);
     if (apart)
         run(&r, weights);
-    gradients_back(&r);
+    rows_out(&r);
     end_rounds(&r);
 }

@@ -41,7 +41,7 @@ struct lower_side lower_side_of(const struct class_lowering *c, uint32_t giver, 
     if (n->kind == IR_NODE_RUN)
         return sub_side(s, n->what, tensor, grad);
     if (n->kind == IR_NODE_SUM)
-        return lower_side_of(c, d->edges.at[d->in_edge[d->in_first[giver]]].from, tensor, grad);
+        return lower_side_of(c, lower_giver(d, giver), tensor, grad);
     if (n->kind == IR_NODE_AGAIN)
         return sub_side(s, d->moves.at[n->what].sub, tensor, grad);
     const struct ir_move *m = n->kind == IR_NODE_BORDER || n->kind == IR_NODE_TURN ? &d->moves.at[n->what] : NULL;
@@ -161,8 +161,8 @@ struct plan_base *lower_grad_base(struct class_lowering *c, struct plan_instr *i
         (struct plan_base){ .arena = ARENA_GRADS, .access = (uint16_t)access, .buffer = bucket, .offset = offset });
 }
 
-/* From where edge number `index` of this kind and value enters a node; IR_NONE: there is none. */
-static uint32_t giver_of(const struct ir_dag *d, uint32_t node, enum ir_edge_kind kind, uint32_t tensor, uint32_t index)
+uint32_t lower_edge_giver(const struct ir_dag *d, uint32_t node, enum ir_edge_kind kind, uint32_t tensor,
+                          uint32_t index)
 {
     for (uint32_t k = d->in_first[node]; k < d->in_first[node + 1]; k++) {
         const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
@@ -177,8 +177,8 @@ static uint32_t giver_of(const struct ir_dag *d, uint32_t node, enum ir_edge_kin
 static uint32_t tensor_giver(const struct class_lowering *c, uint32_t node, uint32_t tensor)
 {
     const struct ir_dag *d = &c->list->dag;
-    uint32_t f = c->index->forward_of[node], from = giver_of(d, node, IR_EDGE_TENSOR, tensor, 0);
-    from = from == IR_NONE ? giver_of(d, f, IR_EDGE_TENSOR, tensor, 0) : from;
+    uint32_t f = c->index->forward_of[node], from = lower_edge_giver(d, node, IR_EDGE_TENSOR, tensor, 0);
+    from = from == IR_NONE ? lower_edge_giver(d, f, IR_EDGE_TENSOR, tensor, 0) : from;
     return from == IR_NONE ? f : from;
 }
 
@@ -186,8 +186,8 @@ static uint32_t tensor_giver(const struct class_lowering *c, uint32_t node, uint
 static uint32_t part_giver(const struct class_lowering *c, uint32_t node, uint32_t tensor, uint32_t index)
 {
     const struct ir_dag *d = &c->list->dag;
-    uint32_t from = giver_of(d, node, IR_EDGE_GRAD, tensor, index);
-    from = from == IR_NONE ? giver_of(d, c->index->backward_of[node], IR_EDGE_GRAD, tensor, index) : from;
+    uint32_t from = lower_edge_giver(d, node, IR_EDGE_GRAD, tensor, index);
+    from = from == IR_NONE ? lower_edge_giver(d, c->index->backward_of[node], IR_EDGE_GRAD, tensor, index) : from;
     CHECK(from != IR_NONE);
     return from;
 }
@@ -324,9 +324,9 @@ void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n)
     if (n->kind == IR_NODE_SUM) {
         const struct ir_sum *sum = &d->sums.at[n->what];
         const struct lower_side side = lower_side_of(c, node, sum->tensor, true);
-        uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
+        uint32_t giver = lower_giver(d, node);
         while (d->nodes.at[giver].kind != IR_NODE_RUN)
-            giver = d->edges.at[d->in_edge[d->in_first[giver]]].from;
+            giver = lower_giver(d, giver);
         program = program_sum(&c->programs, &(struct sum_program){ .sub = d->nodes.at[giver].what,
                                                                    .tensor = sum->tensor,
                                                                    .parts = sum->parts,
