@@ -103,7 +103,7 @@ void lower_number_channels(struct lowering *low)
         number_bucket(low, b);
     for (uint32_t i = 0; i < s->chunks.chunks.n * s->microbatches; i++) {
         const uint32_t d = s->shard_of[i];
-        if (d == IR_NONE || (i && d == s->shard_of[i - 1]))
+        if (d == IR_NONE || (i % s->microbatches && d == s->shard_of[i - 1]))
             continue;
         low->shard_channel[d] = lower_channel_number(low, lower_expert_groups(s, d), s->directives.at[d].stream);
         if (expert_rounds(s, i / s->microbatches))

@@ -69,26 +69,8 @@ same "tp=2 cp=2 ep=4" 4 dropless sgd '{"op":"layout","pp":1,"dp":1,"tp":2,"cp":2
     '{"op":"schedule","kind":"1f1b","microbatches":2}' '{}'
 same "tp=2 ep=2, counted over whole sequences, some microbatches" 4 qwen3_moe sgd '{"op":"layout","pp":2,"dp":1,"tp":2,"ep":2}' \
     '{"op":"schedule","kind":"zb-h1","microbatches":4}' '{"MB":"1-2"}'
-# two regions of experts side by side, whose dispatches stand in one sub-chunk
-cat >"$dir/two.json" <<'JSON'
-{"vocab_size": 256, "graph": [
- {"op": "embed", "name": "embed", "in": ["tokens"], "features": 32, "block": 0},
- {"op": "rmsnorm", "name": "norm1", "in": ["embed"], "block": 1},
- {"op": "router", "name": "a.router", "in": ["norm1"], "experts": 4, "top_k": 2},
- {"op": "dispatch", "name": "a.rows", "in": ["norm1", "a.router.1"]},
- {"op": "linear", "name": "mid", "in": ["norm1"], "out_features": 32},
- {"op": "router", "name": "b.router", "in": ["mid"], "experts": 4, "top_k": 2},
- {"op": "dispatch", "name": "b.rows", "in": ["mid", "b.router.1"]},
- {"op": "experts", "name": "a.experts", "in": ["a.rows", "a.rows.2"], "ffn": 24},
- {"op": "experts", "name": "b.experts", "in": ["b.rows", "b.rows.2"], "ffn": 24},
- {"op": "combine", "name": "a.combine", "in": ["a.experts", "a.rows.1", "a.router"]},
- {"op": "combine", "name": "b.combine", "in": ["b.experts", "b.rows.1", "b.router"]},
- {"op": "add", "name": "a.add", "in": ["embed", "a.combine"]},
- {"op": "add", "name": "b.add", "in": ["a.add", "b.combine"]},
- {"op": "rmsnorm", "name": "norm", "in": ["b.add"], "block": 2},
- {"op": "head_loss", "name": "head", "in": ["norm", "targets"]}]}
-JSON
-same "two dispatches of a sub-chunk, of different microbatches" 2 two sgd '{"op":"layout","dp":2,"ep":2}' \
+# two regions of experts beside each other
+same "two dispatches of a sub-chunk, of different microbatches" 2 beside sgd '{"op":"layout","dp":2,"ep":2}' \
     '{"op":"schedule","kind":"1f1b","microbatches":4},{"op":"recompute","filter":{}},
      {"op":"recompute","filter":{"EP":0,"MB":0},"received":"again"}' '{"EP":1,"MB":1}'
 echo "1..$n"

@@ -98,6 +98,11 @@ case_rounds "two groups of two, zero 2" 4 16 "[{\"op\":\"layout\",\"pp\":1,\"dp\
 case_rounds "shared sequences" 4 12 "[{\"op\":\"layout\",\"pp\":1,\"dp\":1,\"tp\":2,\"cp\":2,\"ep\":4,$experts}]"
 case_rounds "room for all" 2 '' '[{"op":"layout","pp":1,"dp":2,"ep":2,"expert_bound":2,"overflow":"rounds"}]'
 
+# two regions of one directive beside each other: a capacity bounds the rows of the first
+echo "[{\"op\":\"layout\",\"dp\":4,\"ep\":2,$experts},{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":2}]" >strategy.json
+"$piper" build -m beside.json -s strategy.json -t sgd.json -o beside.h5 >log 2>&1 && "$piper" plan beside.h5 --dump 2>log | grep -q 'op=ROUNDS'
+verdict "two regions of one directive, rounds in the second"
+
 # bfloat16: against unbounded buffers, since products of fewer rows round no differently
 pair='[{"op":"layout","pp":1,"dp":2,"ep":2'
 build half "$pair}]" model.dtype=bfloat16 && forced half 2
