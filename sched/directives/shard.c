@@ -53,18 +53,6 @@ static enum status parse_groups(struct sched *s, const struct js *js, struct dir
     return ST_OK;
 }
 
-/* A key whose value is one of two or three words. */
-static enum status parse_word(const struct js *js, const char *key, const char *const *words, const char *expected,
-                              uint32_t *found, struct err *e)
-{
-    const char *name;
-    TRY(js_str_or(js, key, words[0], &name, e));
-    for (*found = 0; words[*found]; ++*found)
-        if (!strcmp(name, words[*found]))
-            return ST_OK;
-    return js_wrong(js, e, "\"%s\": found \"%s\", expected %s", key, name, expected);
-}
-
 enum status expert_bound_parse(const struct js *js, struct ratio *bound, bool *rounds, struct err *e)
 {
     static const char *const words[] = { "stop", "rounds", NULL };
@@ -74,20 +62,22 @@ enum status expert_bound_parse(const struct js *js, struct ratio *bound, bool *r
     TRY(js_opt(js, "expert_bound", &v, e));
     const bool is_auto = v.v && json_is_string(v.v) && strcmp(json_string_value(v.v), "auto") == 0;
     if (v.v && !json_is_number(v.v) && !is_auto)
-        return js_wrong(&v, e, "is no number, expected one >= 1, or \"auto\": 1.5 with \"overflow\": \"rounds\"");
+        return js_expected(&v, e, "a number >= 1, or \"auto\": %g with \"overflow\": \"rounds\"", SCHED_EXPERT_BOUND);
     if (v.v && !is_auto)
         TRY(js_num(&v, 1, 1e6, &number, e));
-    TRY(parse_word(js, "overflow", words, "\"stop\" or \"rounds\"", &overflow, e));
+    TRY(js_word_or(js, "overflow", words, 0, &overflow, e));
     TRY(js_opt(js, "overflow", &v, e));
     if (v.v && !number && !is_auto)
         return js_wrong(
             &v, e,
             "is about rows beyond \"expert_bound\", which is not set: memory is planned for the worst case; "
-            "set it, e.g. to 1.5, or omit \"overflow\"");
+            "set it, e.g. to %g, or omit \"overflow\"",
+            SCHED_EXPERT_BOUND);
     if (v.v && is_auto && overflow == 0)
         return js_wrong(&v, e,
-                        "conflicts with \"expert_bound\": \"auto\", which is 1.5 with \"overflow\": \"rounds\"; "
-                        "set \"expert_bound\" to 1.5");
+                        "conflicts with \"expert_bound\": \"auto\", which is %g with \"overflow\": \"rounds\"; "
+                        "set \"expert_bound\" to %g",
+                        SCHED_EXPERT_BOUND, SCHED_EXPERT_BOUND);
     *bound = ratio_of(is_auto ? SCHED_EXPERT_BOUND : number);
     *rounds = is_auto || overflow == 1;
     return ST_OK;
@@ -108,7 +98,7 @@ static enum status parse_sequence(struct sched *s, const struct js *js, struct d
     uint32_t order;
     TRY(placement_keys(s, js, d, &v, "the devices that share the sequences of a replica, or a list of such groups", e));
     TRY(parse_groups(s, &v, d, e));
-    TRY(parse_word(js, "order", words, "\"contiguous\" or \"zigzag\"", &order, e));
+    TRY(js_word_or(js, "order", words, 0, &order, e));
     d->zigzag = order == 1;
     struct {
         VEC(uint32_t);
@@ -134,9 +124,9 @@ static enum status parse_region(struct sched *s, const struct js *js, struct dir
     TRY(js_opt(js, "devices", &v, e));
     if (v.v)
         TRY(parse_groups(s, &v, d, e));
-    TRY(parse_word(js, "keep", keeps, "\"part\" or \"whole\"", &keep, e));
+    TRY(js_word_or(js, "keep", keeps, 0, &keep, e));
     d->keep_whole = keep == 1;
-    TRY(parse_word(js, "exchange", exchanges, "\"gather\", \"all-to-all\" or \"ring\"", &exchange, e));
+    TRY(js_word_or(js, "exchange", exchanges, 0, &exchange, e));
     d->exchange = (uint8_t)exchange;
     return ST_OK;
 }
@@ -478,21 +468,22 @@ enum status shard_check_devices(struct sched *s, struct err *e)
     return st;
 }
 
-struct ratio expert_row_factor(const struct sched *s, uint32_t chunk)
+/* Does an expert_bound leave less room than the worst case takes? */
+static bool is_bounded(const struct sched *s, uint32_t chunk)
 {
     const uint32_t d = expert_shard(s, chunk);
-    const struct ratio most = s->row_factor[chunk];
     if (d == IR_NONE)
-        return most;
-    const struct ratio bound = s->directives.at[d].expert_bound;
-    const bool less = (unsigned __int128)bound.num * most.den < (unsigned __int128)most.num * bound.den;
-    return bound.num > 0 && less ? bound : most;
+        return false;
+    const struct ratio bound = s->directives.at[d].expert_bound, most = s->row_factor[chunk];
+    return bound.num > 0 && (unsigned __int128)bound.num * most.den < (unsigned __int128)most.num * bound.den;
+}
+
+struct ratio expert_row_factor(const struct sched *s, uint32_t chunk)
+{
+    return is_bounded(s, chunk) ? s->directives.at[expert_shard(s, chunk)].expert_bound : s->row_factor[chunk];
 }
 
 bool expert_rounds(const struct sched *s, uint32_t chunk)
 {
-    const uint32_t d = expert_shard(s, chunk);
-    const struct ratio most = s->row_factor[chunk], planned = expert_row_factor(s, chunk);
-    const bool less = (unsigned __int128)planned.num * most.den < (unsigned __int128)most.num * planned.den;
-    return d != IR_NONE && s->directives.at[d].rounds && less;
+    return is_bounded(s, chunk) && s->directives.at[expert_shard(s, chunk)].rounds;
 }

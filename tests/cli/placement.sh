@@ -45,13 +45,13 @@ refused qwen3_moe '$[3]: EP=0 has another "expert_bound" for MB=1 than for MB=0;
 refused qwen3_moe '$[3]: EP=0 has another "overflow" for MB=1 than for MB=0; expected the same for all microbatches' \
     "$apart" "$m4" "$(shard '"MB":"0-3:2"' '[0,1],"expert_bound":1.5,"overflow":"rounds"')" "$(shard '"MB":"1-3:2"' '[2,3],"expert_bound":1.5')"
 refused qwen3_moe '$[1].expert_bound: found 0.5, expected a number from 1 to 1000000' "$all" "$(shard '' '[0,1],"expert_bound":0.5')"
-refused qwen3_moe '$[1].expert_bound: is no number, expected one >= 1, or "auto": 1.5 with "overflow": "rounds"' \
+refused qwen3_moe '$[1].expert_bound: found "much", expected a number >= 1, or "auto": 1.5 with "overflow": "rounds"' \
     "$all" "$(shard '' '[0,1],"expert_bound":"much"')"
 refused qwen3_moe '$[1].overflow: is about rows beyond "expert_bound", which is not set: memory is planned for the worst case; set it, e.g. to 1.5, or omit "overflow"' \
     "$all" "$(shard '' '[0,1],"overflow":"rounds"')"
 refused qwen3_moe '$[0].overflow: is about rows beyond "expert_bound", which is not set: memory is planned for the worst case; set it, e.g. to 1.5, or omit "overflow"' \
     '{"op":"layout","pp":1,"dp":2,"ep":2,"overflow":"stop"}'
-refused qwen3_moe '$[1]: "overflow": found "drop", expected "stop" or "rounds"' "$all" "$(shard '' '[0,1],"expert_bound":2,"overflow":"drop"')"
+refused qwen3_moe '$[1].overflow: found "drop", expected "stop" or "rounds"; did you mean "stop"?' "$all" "$(shard '' '[0,1],"expert_bound":2,"overflow":"drop"')"
 refused qwen3_moe '$[1].overflow: conflicts with "expert_bound": "auto", which is 1.5 with "overflow": "rounds"; set "expert_bound" to 1.5' \
     "$all" "$(shard '' '[0,1],"expert_bound":"auto","overflow":"stop"')"
 

@@ -83,11 +83,11 @@ ffn='{"op":"shard","dim":"ffn","filter":{"PP":0}}'
 
 refused llama '$[0]: "dim": found "heads", expected "expert", "sequence", "head", "ffn", "vocab" or "context"' \
     '{"op":"shard","dim":"heads","filter":{"PP":0}}'
-refused llama '$[0]: "order": found "random", expected "contiguous" or "zigzag"' \
+refused llama '$[0].order: found "random", expected "contiguous" or "zigzag"' \
     '{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[0,1],"order":"random"}'
-refused llama '$[1]: "keep": found "all", expected "part" or "whole"' "$s2" \
+refused llama '$[1].keep: found "all", expected "part" or "whole"' "$s2" \
     '{"op":"shard","dim":"head","filter":{"PP":0},"keep":"all"}'
-refused llama '$[1]: "exchange": found "star", expected "gather", "all-to-all" or "ring"' "$s2" \
+refused llama '$[1].exchange: found "star", expected "gather", "all-to-all" or "ring"' "$s2" \
     '{"op":"shard","dim":"context","filter":{"PP":0},"exchange":"star"}'
 refused llama '$[1]: unknown key "exchange", expected "op", "dim", "filter", "devices", "stream" or "keep"' "$s2" \
     '{"op":"shard","dim":"head","filter":{"PP":0},"exchange":"ring"}'

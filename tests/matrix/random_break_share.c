@@ -9,20 +9,20 @@ bool breaks_share_dim(struct breaker *b)
 
 bool breaks_share_order(struct breaker *b)
 {
-    break_want(b, "\"order\": found \"random\"");
+    break_want(b, ".order: found \"random\"");
     return break_set_dim(b, "sequence", "order", json_string("random"));
 }
 
 bool breaks_share_keep(struct breaker *b)
 {
     static const char *const dims[] = { "head", "ffn", "vocab", "context" };
-    break_want(b, "\"keep\": found \"all\"");
+    break_want(b, ".keep: found \"all\"");
     return break_set_dim(b, dims[rng_below(&b->j->rng, 4)], "keep", json_string("all"));
 }
 
 bool breaks_share_exchange(struct breaker *b)
 {
-    break_want(b, "\"exchange\": found \"star\"");
+    break_want(b, ".exchange: found \"star\"");
     return break_set_dim(b, "context", "exchange", json_string("star"));
 }
 
