@@ -4,7 +4,8 @@
  * microbatch, or runs all of them through one stage before the next, the gradients of a layer are dead before those of another are
  * made. Two buckets share if all of the one's life in the list, from its first gradients to its update, comes before the other's: it ends on
  * the stream of compute, and the other begins there, with a backward, or with a reduction that waits for one behind that end; and if
- * they are laid out alike, as layers are: so what lies between parameters, which nobody writes, is zero for each. */
+ * they are laid out alike, as layers are: so what lies between parameters, which nobody writes, is zero for each.
+ * That pass_sequence puts an update behind all reductions that are ready with it is not relied on: waits are what the checker counts, too. */
 #include "sched/lower/lower.h"
 
 #include <stdlib.h>
