@@ -65,3 +65,9 @@ on_ranks()
     fi
     [ "$ranks_status" -ne 0 ] || [ ! -s "$dir/ranks.err" ] || { echo 'it wrote to stderr, expected nothing there' && return 1; }
 }
+# column RUN NAME: "step value" of the rows that have one
+column()
+{
+    awk -F, -v name="$2" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == name) at = i; next }
+        at && $at != "" { print $1, $at }' "$1/metrics.csv"
+}

@@ -11,41 +11,25 @@ sed 's/"batch_size"/"dtype": "bfloat16", "batch_size"/' "$dir/sgd.json" >"$dir/b
 # same NAME RANKS MODEL SETTINGS LAYOUT SCHEDULE FILTER
 same()
 {
-    n=$((n + 1))
     for how in keep again; do
-        if ! train $how "$2" "$3" "$4" "[$5, $6, {\"op\":\"recompute\",\"filter\":$7,\"received\":\"$how\"}]"; then
-            echo "not ok $n - $1: $how"
-            sed 's/^/# /' "$dir/log"
-            return
-        fi
+        train $how "$2" "$3" "$4" "[$5, $6, {\"op\":\"recompute\",\"filter\":$7,\"received\":\"$how\"}]" || { result "$1: $how" || return 0; }
         cut -d, -f1-4,9,10 "$dir/$how/metrics.csv" >"$dir/$how.csv"
     done
     apart=$(weights again keep)
-    sent=$("$piper" plan "$dir/again.h5" --dump 2>/dev/null | awk '/^after / { on = $2 == "again:" } on && / kind=again / { n++ } END { print n + 0 }')
-    if [ "$apart" = 0.00e+00 ] && cmp -s "$dir/keep.csv" "$dir/again.csv" && [ "$sent" -gt 0 ]; then
-        echo "ok $n - $1: $sent dispatches run again"
-    else
-        echo "not ok $n - $1: weights differ by $apart, $sent dispatches run again"
-        diff "$dir/keep.csv" "$dir/again.csv" | sed 's/^/# /'
-    fi
+    sent=$("$piper" plan "$dir/again.h5" --dump 2>"$dir/log" | awk '/^after / { on = $2 == "again:" } on && / kind=again / { n++ } END { print n + 0 }')
+    diff "$dir/keep.csv" "$dir/again.csv" >"$dir/log" && [ "$apart" = 0.00e+00 ] && [ "$sent" -gt 0 ]
+    result "$1: weights differ by $apart, $sent dispatches run again"
     rm -rf "${dir:?}/keep" "${dir:?}/again"
 }
 
 # cell SCHEDULE ZERO EP MODEL SETTINGS FILTER
 cell()
 {
-    case $1 in
-    zb-v | dualpipev) place=v ;;
-    interleaved*) place=interleaved ;;
-    dualpipe) place=two-way ;;
-    *) place=standard ;;
-    esac
     same "$1 zero=$2 ep=$3 $4 $5 $6" $((2 * $3)) "$4" "$5" \
-        "{\"op\":\"layout\",\"pp\":2,\"dp\":$3,\"ep\":$3,\"zero\":$2,\"placement\":\"$place\"}" \
+        "{\"op\":\"layout\",\"pp\":2,\"dp\":$3,\"ep\":$3,\"zero\":$2,\"placement\":\"$(place_of "$1")\"}" \
         "{\"op\":\"schedule\",\"kind\":\"$1\",\"microbatches\":4}" "$6"
 }
 
-schedules='gpipe 1f1b interleaved interleaved-zb zb-h1 zb-h2 zb-v dualpipe dualpipev'
 i=0
 for schedule in $schedules; do
     if [ "${CELLS:-pairs}" = all ]; then

@@ -3,10 +3,11 @@
 piper=${PIPER:-./piper}
 src=${top_srcdir:-.}
 case $src in /*) ;; *) src=$PWD/$src ;; esac
+. "$src/tests/tap.sh" || exit 99
 dir=$(mktemp -d) || exit 99
+shown=$dir/log
 trap 'ranks_end; rm -rf "$dir"' EXIT
 . "$src/tests/jobs/lib.sh"
-n=0
 
 command -v "${MPIEXEC:-mpirun}" >/dev/null 2>&1 || { echo "no MPI launcher on this machine"; exit 77; }
 
@@ -65,6 +66,19 @@ case_of()
     fi
     [ "${keep-}" ] && cut -d, -f1-5 "$dir/$1/metrics.csv" >"$dir/kept.csv"
     rm -rf "${dir:?}/$1" "$dir/$1.h5"
+}
+
+# shellcheck disable=SC2034 # for the caller
+schedules='gpipe 1f1b interleaved interleaved-zb zb-h1 zb-h2 zb-v dualpipe dualpipev'
+# the placement of a schedule
+place_of()
+{
+    case $1 in
+    zb-v | dualpipev) echo v ;;
+    interleaved*) echo interleaved ;;
+    dualpipe) echo two-way ;;
+    *) echo standard ;;
+    esac
 }
 
 layout()

@@ -29,21 +29,6 @@ forced()
     "$piper" checkpoint import "$1.h5" hf -o "$1" >log 2>&1 && on_ranks 0 "$2" train "$1.h5" -o "$1" --device cpu >log 2>&1
 }
 
-column() # NAME COLUMN: its values, one behind the other
-{
-    awk -F, -v name="$2" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == name) c = i; next } c { printf "%s ", $c }' "$1/metrics.csv"
-}
-
-# verdict NAME WORDS: of the command before
-verdict()
-{
-    ok=$?
-    n=$((n + 1))
-    [ $ok -eq 0 ] || printf 'not '
-    echo "ok $n - $1${2:+: $2}"
-    [ $ok -eq 0 ] || sed 's/^/# /' log
-}
-
 # case_rounds NAME RANKS ROUNDS STRATEGY [SETTING...]: so many further rounds in each step, empty: no such column; and the numbers of $base
 base=base
 case_rounds()
@@ -51,9 +36,9 @@ case_rounds()
     name=$1 ranks=$2 rounds=$3 strategy=$4 w=
     shift 4
     build "$name" "$strategy" "$@" && forced "$name" "$ranks" &&
-        [ "$(column "$name" overflow_rounds)" = "${rounds:+$rounds $rounds }" ] && w=$(worst "$name" "$base") &&
+        [ "$(column "$name" overflow_rounds | tr '\n' ' ')" = "${rounds:+1 $rounds 2 $rounds }" ] && w=$(worst "$name" "$base") &&
         echo "$w" | awk -v most="${most-1e-5}" '{ exit !($1 <= most && $2 <= most && $3 <= most) }'
-    verdict "$name" "$w"
+    result "$name: $w"
     rm -rf "$name" "$name.h5"
 }
 
@@ -75,14 +60,8 @@ weights_of_one()
 weights_of_one || { echo "Bail out! the 1-rank run failed"; cat log; exit 1; }
 
 experts='"expert_bound":1,"overflow":"rounds"'
-for kind in gpipe 1f1b interleaved interleaved-zb zb-h1 zb-h2 zb-v dualpipe dualpipev; do
-    case $kind in
-    interleaved*) place=interleaved ;;
-    dualpipe) place=two-way ;;
-    zb-v | dualpipev) place=v ;;
-    *) place=standard ;;
-    esac
-    case_rounds "$kind" 4 16 "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2,\"placement\":\"$place\",$experts},
+for kind in $schedules; do
+    case_rounds "$kind" 4 16 "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2,\"placement\":\"$(place_of "$kind")\",$experts},
         {\"op\":\"schedule\",\"kind\":\"$kind\",\"microbatches\":4}]"
 done
 for kind in 1f1b zb-h1; do
@@ -106,6 +85,6 @@ verdict "two regions of one directive, rounds in the second"
 # bfloat16: against unbounded buffers, since products of fewer rows round no differently
 pair='[{"op":"layout","pp":1,"dp":2,"ep":2'
 build half "$pair}]" model.dtype=bfloat16 && forced half 2
-verdict 'bfloat16 without a bound'
+result 'bfloat16 without a bound'
 base=half most=1e-3 case_rounds "bfloat16" 2 4 "$pair,$experts}]" model.dtype=bfloat16
 echo "1..$n"

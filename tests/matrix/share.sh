@@ -269,27 +269,19 @@ base apart adamw
 counts apart '"cp":4,"ep":2,"dp":1'
 counts apart '"tp":2,"cp":2,"ep":4,"dp":1' ',{"op":"recompute","filter":{}}'
 
-# check NAME: the result of the command before
-check()
-{
-    code=$?
-    n=$((n + 1))
-    [ $code -eq 0 ] && echo "ok $n - $1" || echo "not ok $n - $1"
-}
-
 # The same bits twice.
 zigzag='[{"op":"layout","tp":2,"cp":2},{"op":"schedule","kind":"gpipe","microbatches":2}]'
 train once 4 llama adamw "$zigzag" && train twice 4 llama adamw "$zigzag" &&
     cut -d, -f1-5 "$dir/once/metrics.csv" >"$dir/a" && cut -d, -f1-5 "$dir/twice/metrics.csv" | cmp -s - "$dir/a"
-check "the same command, the same bits"
+result "the same command, the same bits"
 beside='[{"op":"layout","tp":2,"cp":2,"tp_stream":"default_stream","cp_stream":"default_stream"},{"op":"schedule","kind":"gpipe","microbatches":2}]'
 train beside 4 llama adamw "$beside" && cut -d, -f1-5 "$dir/beside/metrics.csv" | cmp -s - "$dir/a"
-check "a B that runs as BI and BW under its communication, and one that does not: the same bits"
+result "a B that runs as BI and BW under its communication, and one that does not: the same bits"
 
 # A run goes on under another shape, and under none, as if it had always run there.
 base llama sgd
 steps=2 && train on 4 llama sgd "$zigzag" && steps=4 && train on 2 llama sgd '[{"op":"layout","tp":2,"zero":2}]' &&
     steps=5 && train on 1 llama sgd '[]' && w=$(worst on base-llama-sgd) &&
     echo "$w" | awk '{ exit !($1 <= 1e-5 && $2 <= 1e-5 && $3 <= 1e-4) }'
-check "2 steps under tp=2 cp=2, 2 under tp=2 zero=2, 1 on 1 rank: $w"
+result "2 steps under tp=2 cp=2, 2 under tp=2 zero=2, 1 on 1 rank: $w"
 echo "1..$n"

@@ -34,29 +34,16 @@ cell sinks 4 '"cp":2,"dp":2,"exchange":"all-to-all","zero":2,"zero_group":2,"zer
 case_of "devices in another order, zero 2" 4 gpt2 adamw 1e-4 \
     '[{"op":"replicate","filter":{},"devices":[2,0,3,1],"zero":2,"zero_group":2,"reduce_stream":"dp"},{"op":"split","filter":{},"num_microbatches":2}]'
 if [ "${CELLS-}" = all ]; then
-    for schedule in gpipe 1f1b interleaved interleaved-zb zb-h1 zb-h2 zb-v dualpipe dualpipev; do
+    for schedule in $schedules; do
         for zero in 1 2 3; do
             for optimizer in group all; do
-                place=standard dp=4
-                case $schedule in
-                zb-v | dualpipev) place=v ;;
-                interleaved*) place=interleaved ;;
-                dualpipe) place=two-way ;;
-                esac
-                cell llama 8 "\"pp\":2,\"dp\":$dp,\"placement\":\"$place\",\"zero\":$zero,\"zero_group\":2,\"zero_optimizer\":\"$optimizer\"" $schedule 4
-                cell qwen3_moe 8 "\"pp\":2,\"dp\":$dp,\"ep\":2,\"placement\":\"$place\",\"zero\":$zero,\"zero_group\":2,\"zero_optimizer\":\"$optimizer\"" $schedule 4
+                place=$(place_of "$schedule")
+                cell llama 8 "\"pp\":2,\"dp\":4,\"placement\":\"$place\",\"zero\":$zero,\"zero_group\":2,\"zero_optimizer\":\"$optimizer\"" "$schedule" 4
+                cell qwen3_moe 8 "\"pp\":2,\"dp\":4,\"ep\":2,\"placement\":\"$place\",\"zero\":$zero,\"zero_group\":2,\"zero_optimizer\":\"$optimizer\"" "$schedule" 4
             done
         done
     done
 fi
-
-# check NAME: the result of the command before
-check()
-{
-    code=$?
-    n=$((n + 1))
-    [ $code -eq 0 ] && echo "ok $n - $1" || echo "not ok $n - $1"
-}
 
 # bfloat16, where parameters are gathered in it and masters are sharded: as zero 3 over all, whose sums are in another order.
 sed '1s/{/{"dtype": "bfloat16", /' "$dir/adamw.json" >"$dir/half.json"
@@ -66,7 +53,7 @@ train flat 4 llama half '[{"op":"layout","dp":4,"zero":3}]' &&
     train all 4 llama half '[{"op":"layout","dp":4,"zero":1,"zero_group":2,"zero_optimizer":"all"}]' &&
     w=$(worst group flat) && a=$(worst all flat) &&
     echo "$w $a" | awk '{ exit !($1 <= 1e-6 && $2 <= 1e-5 && $3 <= 1e-3 && $4 <= 1e-6 && $5 <= 1e-5 && $6 <= 1e-3) }'
-check "bfloat16 beside zero 3 over all: $w; $a"
+result "bfloat16 beside zero 3 over all: $w; $a"
 
 # A run goes on in other groups, in none and on one rank, as if it had always run there: weights, and both moments of each.
 sed 's/"kind": "cosine", "peak": 1e-3, "min": 1e-4, "warmup_steps": 3/"kind": "constant", "peak": 1e-3/' "$dir/adamw.json" >"$dir/steady.json"
@@ -78,5 +65,5 @@ steps=1 && train on 4 llama steady '[{"op":"layout","dp":4,"zero":3,"zero_group"
     steps=4 && train on 2 llama steady '[{"op":"layout","dp":2,"zero":3}]' &&
     steps=5 && train on 1 llama steady '[]' && w=$(worst on base-llama-steady) &&
     echo "$w" | awk '{ exit !($1 <= 1e-5 && $2 <= 1e-5 && $3 <= 1e-4) }'
-check "a step each under zero 3 in twos, 2 in fours, 1 in twos, 3 over all, and on one rank: $w"
+result "a step each under zero 3 in twos, 2 in fours, 1 in twos, 3 over all, and on one rank: $w"
 echo "1..$n"

@@ -125,12 +125,6 @@ moved()
     awk '/^params/ { sub(".*differ, by at most ", ""); x = $1 + 0; if (x > most) most = x } END { printf "1 %.9g\n", most }' differences
     cat differences >>out
 }
-# column RUN NAME: "step value" of the rows that have one
-column()
-{
-    awk -F, -v name="$2" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == name) at = i; next }
-        $at != "" { print $1, $at }' "$1/metrics.csv"
-}
 # near FILE FILE LIMIT: two lists of "step value", equal but for a relative deviation; prints the worst
 near()
 {

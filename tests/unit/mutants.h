@@ -49,6 +49,21 @@ static inline bool mutant_drop(struct plan_builder *b, uint32_t i)
     return true;
 }
 
+/* Instruction i comes twice; false: it is PLAN_NONE. */
+static inline bool mutant_repeat(struct plan_builder *b, uint32_t i)
+{
+    struct plan_edit e;
+    if (i == PLAN_NONE)
+        return false;
+    const uint32_t list = mutant_list(b, i), at = i - b->lists.at[list].first_instr;
+    plan_edit_begin(b, &e);
+    struct plan_record x = e.lists[list].at[at];
+    x.in.node += 1u << 30;
+    plan_edit_insert(&e.lists[list], at + 1, x);
+    plan_edit_end(&e);
+    return true;
+}
+
 /* Puts instruction i in front of an earlier one of its list. */
 static inline void mutant_move(struct plan_builder *b, uint32_t i, uint32_t before)
 {

@@ -69,34 +69,15 @@ EXAMPLE(copies_are_not_reduced)
 /* Each gradient counts as often as there are copies. */
 EXAMPLE(copies_are_reduced_twice)
 {
-    struct plan_edit e;
-    const uint32_t i = nth_copies(b, nth);
-    if (i == PLAN_NONE)
-        return false;
-    const uint32_t at = i - b->lists.at[0].first_instr;
-    plan_edit_begin(b, &e);
-    struct plan_record x = e.lists[0].at[at];
-    x.in.node += 1u << 30;
-    plan_edit_insert(&e.lists[0], at + 1, x);
-    plan_edit_end(&e);
-    return true;
+    return mutant_repeat(b, nth_copies(b, nth));
 }
 EXAMPLE(a_shard_is_gathered_from_copies_twice)
 {
-    struct plan_edit e;
-    const uint32_t end = b->lists.at[0].first_instr + b->lists.at[0].n_instr;
-    uint32_t i = b->lists.at[0].first_instr;
-    while (i < end && (b->instrs.at[i].op != PLAN_ALL_GATHER ||
-                       !(b->bases.at[b->instrs.at[i].first_base].access & PLAN_PART) || nth-- > 0))
-        i++;
-    if (i == end)
-        return false;
-    plan_edit_begin(b, &e);
-    struct plan_record x = e.lists[0].at[i - b->lists.at[0].first_instr];
-    x.in.node += 1u << 30;
-    plan_edit_insert(&e.lists[0], i + 1 - b->lists.at[0].first_instr, x);
-    plan_edit_end(&e);
-    return true;
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        if (b->instrs.at[i].op == PLAN_ALL_GATHER && b->bases.at[b->instrs.at[i].first_base].access & PLAN_PART &&
+            nth-- == 0)
+            return mutant_repeat(b, i);
+    return false;
 }
 /* Before the group has reduced the gradients of the last microbatch, or before these are added. */
 EXAMPLE(copies_are_reduced_early)

@@ -13,8 +13,8 @@ static uint32_t take(void *self, double *seconds)
     struct script *s = self;
     const double middle = s->seconds[s->taken], apart = s->spread[s->taken] * middle;
     s->taken++;
-    for (int i = 0; i < 8;
-         i++) /* sorted: 2 and 6 are the ends of the middle half, 4 is the median; the ends are outliers */
+    /* sorted: 2 and 6 are the ends of the middle half, 4 is the median; the ends are outliers */
+    for (int i = 0; i < 8; i++)
         seconds[7 - i] = i == 0 ? 0 : i == 7 ? 100 * middle : middle + (i - 4) * apart / 4;
     return 8;
 }

@@ -383,8 +383,6 @@ START_TEST(test_experts_of_a_group)
 }
 END_TEST
 
-/* Kernels are in order on the stream of compute, what communicates is on another one unless it is named so, on the one that the
- * strategy names for that device; and what a stream's communication needs is its own. */
 /* Without clipping the gradients of some layers have the memory of others, whatever the ZeRO level: of a part of them too, which a reduction
  * writes. With clipping all are there at the end. */
 START_TEST(test_gradients_share)
@@ -409,6 +407,8 @@ START_TEST(test_gradients_share)
 }
 END_TEST
 
+/* Kernels are in order on the stream of compute, what communicates is on another one unless it is named so, on the one that the
+ * strategy names for that device; and what a stream's communication needs is its own. */
 START_TEST(test_streams)
 {
     struct compiled c;

@@ -258,7 +258,10 @@ static double computes_under(const struct timeline *t, const struct plan *p, uin
 
 /* Time that class 0 computes. moved: seconds alone, latency apart, of what its collectives move meanwhile; added: how long additions are
  * under way meanwhile. */
-static double busy_of(struct compiled *c, const struct machine *m, double *moved, double *added)
+struct busy {
+    double seconds, moved, added;
+};
+static struct busy busy_of(struct compiled *c, const struct machine *m)
 {
     const struct plan *p = &c->plans[0];
     struct simulate_input in = { m, c->plans, c->out.n_classes, &c->g, "train" };
@@ -268,16 +271,15 @@ static double busy_of(struct compiled *c, const struct machine *m, double *moved
         cost_fill(m, &c->g, &c->plans[i], c->out.classes[i].blob);
     simulate_run(&in, NULL, &t);
     cost_class_init(&k, m, p, &c->g);
-    *moved = *added = 0;
+    struct busy busy = { .seconds = t.classes[0].busy };
     for (uint32_t i = 0; i < t.classes[0].n; i++) {
         struct cost_transfer x;
         const double length = t.classes[0].spans[i].end - t.classes[0].spans[i].start;
         if (p->instrs[i].op == PLAN_ADD)
-            *added += computes_under(&t, p, i);
+            busy.added += computes_under(&t, p, i);
         else if (cost_transfer(&k, &p->lists[0], &p->instrs[i], &x) && length > 0)
-            *moved += computes_under(&t, p, i) * (x.seconds - x.latency) / length;
+            busy.moved += computes_under(&t, p, i) * (x.seconds - x.latency) / length;
     }
-    const double busy = t.classes[0].busy;
     cost_class_release(&k);
     timeline_release(&t);
     return busy;
@@ -292,19 +294,18 @@ START_TEST(beside)
         "{\"op\":\"replicate\",\"filter\":{\"PP\":1},\"devices\":[0,1],\"reduce_stream\":\"a\"}]";
     struct compiled c;
     struct machine m = round_machine();
-    double none, moved, added;
     compiled_init(&c, MODEL_LLAMA, replicas, false);
     for (int l = 0; l < LINK_COUNT; l++)
         m.links[l] = (struct machine_links){ 1e-6, 1e10, 0 };
     m.transfer_beside = 0.5;
-    const double free = busy_of(&c, &m, &none, &none);
+    const double free = busy_of(&c, &m).seconds;
     m.compute_beside = 0.6;
-    const double slow = busy_of(&c, &m, &moved, &added);
-    ck_assert(moved > 0);
-    ck_assert_double_eq_tol(slow - free, (1 - 0.6) / 0.5 * moved, 1e-6 * slow);
+    const struct busy slow = busy_of(&c, &m);
+    ck_assert(slow.moved > 0);
+    ck_assert_double_eq_tol(slow.seconds - free, (1 - 0.6) / 0.5 * slow.moved, 1e-6 * free);
     for (int l = 0; l < LINK_COUNT; l++)
         m.links[l] = (struct machine_links){ 1e-5, 1e18, 0 };
-    ck_assert_double_eq_tol(busy_of(&c, &m, &none, &none), free, 1e-6 * free); /* nothing but latency */
+    ck_assert_double_eq_tol(busy_of(&c, &m).seconds, free, 1e-6 * free); /* nothing but latency */
     compiled_release(&c);
 }
 END_TEST
@@ -316,13 +317,12 @@ START_TEST(additions_beside)
                                "{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]";
     struct compiled c;
     struct machine m = round_machine();
-    double none, moved, added;
     compiled_init(&c, MODEL_LLAMA, each, false);
-    const double free = busy_of(&c, &m, &none, &none);
+    const double free = busy_of(&c, &m).seconds;
     m.compute_beside = 0.6;
-    const double slow = busy_of(&c, &m, &moved, &added);
-    ck_assert(added > 0);
-    ck_assert_double_eq_tol(slow - free, (1 - 0.6) * moved + 0.5 * added, 1e-6 * slow);
+    const struct busy slow = busy_of(&c, &m);
+    ck_assert(slow.added > 0);
+    ck_assert_double_eq_tol(slow.seconds - free, (1 - 0.6) * slow.moved + 0.5 * slow.added, 1e-6 * free);
     compiled_release(&c);
 }
 END_TEST

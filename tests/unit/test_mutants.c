@@ -178,17 +178,6 @@ static const char *const way_names[WAYS] = { "left out",     "twice",     "fewer
                                              "part bit",     "first",     "a unit later", "unit earlier",
                                              "other buffer", "next arena" };
 
-static void repeat(struct plan_builder *b, uint32_t instr)
-{
-    struct plan_edit e;
-    const uint32_t list = mutant_list(b, instr), at = instr - b->lists.at[list].first_instr;
-    plan_edit_begin(b, &e);
-    struct plan_record x = e.lists[list].at[at];
-    x.in.node += 1u << 30;
-    plan_edit_insert(&e.lists[list], at + 1, x);
-    plan_edit_end(&e);
-}
-
 /* False: there is nothing to change. */
 static bool change(struct plan_builder *b, uint32_t instr, uint32_t base, enum way way)
 {
@@ -202,8 +191,7 @@ static bool change(struct plan_builder *b, uint32_t instr, uint32_t base, enum w
     case TWICE: /* copies of what is there change nothing */
         if (in->op != PLAN_RUN && in->op != PLAN_ADD && in->op != PLAN_ALL_REDUCE && in->n_bases > 0)
             return false;
-        repeat(b, instr);
-        return true;
+        return mutant_repeat(b, instr);
     case FEWER:
         in->count /= 2;
         return in->op != PLAN_RUN && in->count > 0;
