@@ -37,6 +37,10 @@ START_TEST(settles)
     ck_assert(all.measured == 3 && all.noisy == 1);
     ck_assert_double_eq_tol(all.spread, 0.2, 1e-5);
     ck_assert_str_eq(all.what, "never");
+    calm.taken = 0;
+    calibrate_settle(&all, "calm", take, &calm); /* the worst stays */
+    ck_assert_double_eq_tol(all.spread, 0.2, 1e-5);
+    ck_assert_str_eq(all.what, "never");
 }
 END_TEST
 
