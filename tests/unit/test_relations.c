@@ -229,10 +229,14 @@ END_TEST
 
 /* ---- regions ------------------------------------------------------------------------------------------------------------ */
 
-static bool multiplies(const struct plan *p, const struct plan_program *g)
+/* Does an instruction compute with such an operator? */
+static bool runs_op(const struct plan *p, const struct plan_instr *in, enum ir_op op)
 {
+    if (in->op != PLAN_RUN)
+        return false;
+    const struct plan_program *g = &p->programs[in->program];
     for (uint32_t k = g->first_kernel; k < g->first_kernel + g->n_kernels; k++)
-        if (p->kernels[k].op == IR_OP_LINEAR || p->kernels[k].op == IR_OP_ATTENTION)
+        if (p->kernels[k].op == op)
             return true;
     return false;
 }
@@ -269,7 +273,7 @@ START_TEST(test_gathered_again)
             continue;
         const uint32_t buffer = p->bases[in[i].first_base + 1].buffer;
         for (uint32_t k = i + 1; k < l->n_instr && !(in[k].op == PLAN_RUN && reads(p, &in[k], buffer)); k++)
-            runs = runs || (in[k].op == PLAN_RUN && multiplies(p, &p->programs[in[k].program]));
+            runs = runs || runs_op(p, &in[k], IR_OP_LINEAR) || runs_op(p, &in[k], IR_OP_ATTENTION);
         ck_assert_msg(runs, "instruction %u: nothing multiplies before what it gathers is read", i);
         n++;
     }
@@ -329,6 +333,51 @@ START_TEST(test_bucket_size)
         n++;
     }
     ck_assert_uint_gt(n, 10);
+    compiled_release(&c);
+}
+END_TEST
+
+/* ---- ends that are spread ----------------------------------------------------------------------------------------------- */
+
+enum { PP = 2, MICROBATCHES = 4 };
+
+/* Passes of an operator on each pipeline rank, and of them those of a microbatch that is another one's. */
+static void count_passes(const struct compiled *c, enum ir_op op, uint32_t n[PP], uint32_t others[PP])
+{
+    for (uint32_t cls = 0; cls < c->out.n_classes; cls++) {
+        const struct plan *p = &c->plans[cls];
+        const struct plan_list *l = &p->lists[plan_find_list(p, "train")];
+        const uint32_t rank = p->ranges[p->sets[p->h->devices].first_range].start % PP;
+        for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++) {
+            const bool runs = runs_op(p, &p->instrs[i], op);
+            n[rank] += runs;
+            others[rank] += runs && p->instrs[i].mb % PP != rank;
+        }
+    }
+}
+
+/* Microbatch k of an end that is spread is on pipeline rank k mod pp, forward and backward; an end that is not is on one of them. */
+START_TEST(test_spread)
+{
+    static const char *const keys[] = { "", ",\"encoder\":\"spread\"", ",\"head\":\"spread\"",
+                                        ",\"encoder\":\"spread\",\"head\":\"spread\"" };
+    static const enum ir_op ends[] = { IR_OP_EMBED, IR_OP_HEAD_LOSS };
+    struct compiled c;
+    char text[STRATEGY];
+    snprintf(text, sizeof text,
+             "[{\"op\":\"layout\",\"pp\":%d,\"dp\":2%s},{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":%d}]",
+             PP, keys[_i], MICROBATCHES);
+    compiled_init(&c, MODEL_LLAMA, text, false);
+    for (uint32_t end = 0; end < 2; end++) {
+        uint32_t n[PP] = { 0 }, others[PP] = { 0 };
+        count_passes(&c, ends[end], n, others);
+        if ((uint32_t)_i >> end & 1)
+            ck_assert_msg(n[0] == n[1] && n[0] > 0 && others[0] + others[1] == 0,
+                          "%s: end %u: %u and %u passes, %u and %u of other microbatches", text, end, n[0], n[1],
+                          others[0], others[1]);
+        else
+            ck_assert_msg(n[end] > 0 && n[!end] == 0, "%s: end %u: %u and %u passes", text, end, n[0], n[1]);
+    }
     compiled_release(&c);
 }
 END_TEST
@@ -466,6 +515,7 @@ int main(void)
     tcase_add_test(t, test_gathered_for_recompute);
     tcase_add_loop_test(t, test_gathered_again, 0, 2);
     tcase_add_loop_test(t, test_bucket_size, 0, 40);
+    tcase_add_loop_test(t, test_spread, 0, 4);
     tcase_add_test(t, test_turns);
     suite_add_tcase(s, t);
     return suite_run(s);
