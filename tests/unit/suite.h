@@ -1,6 +1,6 @@
 /* What main of a test of Check returns. */
-#ifndef PIPER_TEST_SUITE_H
-#define PIPER_TEST_SUITE_H
+#ifndef TESTS_UNIT_SUITE_H
+#define TESTS_UNIT_SUITE_H
 
 #include <check.h>
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "io/machine.h"
+#include "tests/unit/suite.h"
 
 static char path[64];
 
@@ -96,10 +97,7 @@ int main(void)
     tcase_add_test(tc, round_trip);
     tcase_add_test(tc, damage);
     suite_add_tcase(s, tc);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    const int failed = suite_run(s);
     unlink(path);
-    return failed != 0;
+    return failed;
 }

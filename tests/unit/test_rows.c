@@ -2,7 +2,7 @@
 #include "base/mem.h"
 #include "base/number.h"
 #include "comm/rows.h"
-#include "suite.h"
+#include "tests/unit/suite.h"
 
 enum { MEMBERS = 5, EACH = 3, MOST = 40 };
 
