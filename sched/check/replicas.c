@@ -73,15 +73,12 @@ static enum status moved(struct replicas *r, uint32_t i, const struct plan_instr
         r->order[b[1].buffer] = seq;
         return ST_OK;
     case PLAN_ROUNDS:
-        seq = PLAN_NONE;
-        TRY(take(r, i, b[0].buffer, &seq));
-        r->order[b[1].buffer] = seq;
-        return ST_OK;
     case PLAN_TO_EXPERTS:
     case PLAN_FROM_EXPERTS:
         seq = PLAN_NONE;
         TRY(take(r, i, b[0].buffer, &seq));
-        TRY(take(r, i, b[2].buffer, &seq));
+        if (in->op != PLAN_ROUNDS) /* its further bases are gradients */
+            TRY(take(r, i, b[2].buffer, &seq));
         r->order[b[1].buffer] = seq;
         return ST_OK;
     case PLAN_ALL_TO_ALL_V:

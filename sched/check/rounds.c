@@ -13,6 +13,8 @@ struct rounds {
     const struct plan *p;
     const struct plan_instr *in; /* of the list */
     uint32_t cls, n;
+    uint32_t *last,
+        *before; /* exchanges that are repeated, by the buffer of whole_side(): the last, and the one before each */
 };
 
 static const struct plan_base *base(const struct rounds *r, uint32_t i, uint32_t k)
@@ -168,26 +170,48 @@ static enum status check_one(const struct rounds *r, uint32_t begin)
 static bool has_twin(const struct rounds *r, uint32_t i)
 {
     const uint32_t whole = whole_side(&r->in[i]);
-    for (uint32_t k = 0; k < r->n; k++)
-        if (plan_is_extra(&r->in[k]) && r->in[k].op == r->in[i].op && r->in[k].tensor == r->in[i].tensor &&
-            base(r, k, whole)->buffer == base(r, i, whole)->buffer && base(r, k, 2)->buffer == base(r, i, 2)->buffer &&
-            rows_of_round(r, k) == rows_of_round(r, i) && (!whole || k < i))
+    const struct plan_base *b = base(r, i, whole);
+    for (uint32_t k = b->arena == ARENA_WORK ? r->last[b->buffer] : PLAN_NONE; k != PLAN_NONE; k = r->before[k])
+        if (r->in[k].op == r->in[i].op && r->in[k].tensor == r->in[i].tensor &&
+            base(r, k, 2)->buffer == base(r, i, 2)->buffer && rows_of_round(r, k) == rows_of_round(r, i) &&
+            (!whole || k < i))
             return true;
     return false;
 }
 
-enum status check_rounds(struct check *c, const struct check_list *l)
+static enum status check_class(const struct rounds *r)
 {
-    for (uint32_t cls = 0; cls < c->n; cls++) {
-        const struct rounds r = { c, l, c->classes[cls].p, check_instrs(c, l, cls), cls, check_n_instrs(c, l, cls) };
-        for (uint32_t i = 0; i < r.n; i++) {
-            if (r.in[i].op == PLAN_ROUNDS)
-                TRY(check_one(&r, i));
-            if (is_exchange(&r.in[i]) && !r.in[i].tag && !has_twin(&r, i))
-                return wrong(&r, i, "has no further rounds of the same rows");
+    for (uint32_t i = 0; i < r->n; i++) {
+        const struct plan_base *b = is_exchange(&r->in[i]) ? base(r, i, whole_side(&r->in[i])) : NULL;
+        if (b && plan_is_extra(&r->in[i]) && b->arena == ARENA_WORK) {
+            r->before[i] = r->last[b->buffer];
+            r->last[b->buffer] = i;
         }
     }
+    for (uint32_t i = 0; i < r->n; i++) {
+        if (r->in[i].op == PLAN_ROUNDS)
+            TRY(check_one(r, i));
+        if (is_exchange(&r->in[i]) && !plan_is_extra(&r->in[i]) && !has_twin(r, i))
+            return wrong(r, i, "has no further rounds of the same rows");
+    }
     return ST_OK;
+}
+
+enum status check_rounds(struct check *c, const struct check_list *l)
+{
+    enum status st = ST_OK;
+    for (uint32_t cls = 0; cls < c->n && st == ST_OK; cls++) {
+        const struct plan *p = c->classes[cls].p;
+        const uint64_t buffers = p->h->count[PLAN_S_BUFFERS];
+        struct rounds r = { c, l, p, check_instrs(c, l, cls), cls, check_n_instrs(c, l, cls), NULL, NULL };
+        r.last = mem_alloc((buffers + 1) * sizeof *r.last);
+        r.before = mem_alloc(((size_t)r.n + 1) * sizeof *r.before);
+        memset(r.last, 0xff, buffers * sizeof *r.last);
+        st = check_class(&r);
+        mem_free(r.last);
+        mem_free(r.before);
+    }
+    return st;
 }
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */

@@ -103,13 +103,6 @@ enum status layouts_check_kernel(const struct values *v, uint32_t program, uint3
 /* What an instruction takes from buffers, or gives: *any: the layout of what has none of its own, IR_LAYOUTS until one is found. */
 enum status layouts_check_bases(const struct values *v, uint32_t i, const struct items *items, uint32_t *any);
 /* A tensor, or its gradient, of the members of a tensor or context group: all of it, or, keys of a zigzag, one half. */
-/* rounds.c: is it a gather of the counts of experts? That, an exchange of rows, and a ROUNDS. */
-bool rounds_counts(const struct values *v, const struct plan_instr *in);
-enum status rounds_gather(struct values *v, uint32_t i, const struct plan_instr *in);
-enum status rounds_exchange(const struct values *v, uint32_t i, const struct plan_instr *in);
-enum status rounds_begin(struct values *v, uint32_t i, const struct plan_instr *in);
-/* values.c: rows go to the members of the group in order, and so do the experts' blocks. */
-enum status values_experts(const struct values *v, uint32_t i, const struct plan_instr *in);
 enum status values_border(struct values *v, uint32_t i, const struct plan_instr *in);
 
 /* ---- heads exchanged within context groups (heads.c) ---- */
@@ -119,6 +112,16 @@ enum status heads_check_turn(const struct values *v, uint32_t program, uint32_t 
 /* An all-to-all of a tensor, or of its gradient, that is no rows of experts: of blocks by heads. */
 bool heads_travel(const struct values *v, const struct plan_instr *in);
 enum status heads_exchange(struct values *v, uint32_t i, const struct plan_instr *in);
+
+/* ---- rows of experts (values.c), and their rounds (rounds.c) ---- */
+
+/* Rows go to the members of the group in order, and so do the experts' blocks. */
+enum status values_experts(const struct values *v, uint32_t i, const struct plan_instr *in);
+/* Is it a gather of the counts of experts? That, an exchange of rows, and a ROUNDS. */
+bool rounds_counts(const struct values *v, const struct plan_instr *in);
+enum status rounds_gather(struct values *v, uint32_t i, const struct plan_instr *in);
+enum status rounds_exchange(const struct values *v, uint32_t i, const struct plan_instr *in);
+enum status rounds_begin(struct values *v, uint32_t i, const struct plan_instr *in);
 
 /* ---- rings (ring.c) ---- */
 
