@@ -229,13 +229,13 @@ static void wait_for(struct exec *x, const struct plan_instr *in)
 static void happened(struct exec *x, const struct plan_instr *in, uint32_t i)
 {
     struct exec__device *d = x->own;
-    uint64_t at = (uint64_t)(in - x->plan->instrs);
-    bool call = exec__is_communication(in);
+    const uint64_t at = (uint64_t)(in - x->plan->instrs);
+    const bool call = exec__is_communication(in) && in->op != PLAN_ADD && !plan_is_extra(in); /* that was launched */
     if (d->wanted[at]) {
         d->ops->record(i, d->streams[in->stream]);
         d->recorded[i] = d->segment;
     }
-    if (!call || !d->by_host || in->op == PLAN_ADD)
+    if (!call || !d->by_host)
         d->ops->mark((uint32_t *)(void *)&x->events[i], d->inputs, d->streams[in->stream]);
 }
 
@@ -279,15 +279,13 @@ static void enqueue(struct exec *x, const struct plan_instr *in, uint32_t i)
 /* What a ROUNDS repeats is done with it; returns how many instructions that are. */
 static uint32_t end_rounds(struct exec *x, uint32_t i)
 {
-    struct exec__device *d = x->own;
+    const struct exec__device *d = x->own;
     const struct plan_instr *in = &x->plan->instrs[x->list->first_instr + i];
     const uint32_t n = in->op == PLAN_ROUNDS ? (uint32_t)in->count : 0;
-    for (uint32_t k = i + 1; k <= i + n; k++) {
+    for (uint32_t k = 1; k <= n; k++) {
         for (uint32_t end = 0; end < 2 && x->times && x->step->traced; end++)
-            d->ops->stamp(2 * k + end, d->streams[in->stream]);
-        d->ops->record(k, d->streams[in->stream]);
-        d->recorded[k] = d->segment;
-        d->ops->mark((uint32_t *)(void *)&x->events[k], d->inputs, d->streams[in->stream]);
+            d->ops->stamp(2 * (i + k) + end, d->streams[in->stream]);
+        happened(x, &in[k], i + k);
     }
     return n;
 }
