@@ -126,7 +126,7 @@ static void shared_rmsnorm_f(const struct op_args *a)
         }
         const float s = told ? 1.0f / sqrtf(told_sum(a, told, r) / width + p.eps) : rstd[r];
         v->rmsnorm_apply(y + r * c, x + r * c, &p, c, s);
-        if (rstd)
+        if (rstd && told)
             rstd[r] = s;
     }
 }
