@@ -177,7 +177,7 @@ static double length(const struct op_args *a)
 /* What a loss counts is the last of the sets of counts. */
 static uint32_t loss_set(const struct op_args *a)
 {
-    return a->positions->sets > 1 ? a->positions->sets - 1 : 0;
+    return op_sets(a->positions) - 1;
 }
 
 /* Phase 0: own part of save[1]. */

@@ -167,7 +167,7 @@ void dispatch_slots_whole(const struct op_args *a, const bins &b, int *start)
                                { p->run[0], p->run[1] },
                                p->part,
                                p->parts,
-                               p->sets > 1 ? p->sets : 1,
+                               op_sets(p),
                                a->b,
                                a->attrs->experts,
                                p->capacity };

@@ -185,7 +185,7 @@ router_shape router_of(const struct op_args *a)
         s.told = static_cast<const int32_t *>(a->save[1]);
         s.part = p->part;
         s.parts = p->parts;
-        s.sets = p->sets > 1 ? p->sets : 1;
+        s.sets = op_sets(p);
     }
     return s;
 }

@@ -109,10 +109,16 @@ static inline struct ir_share op_share(const struct op_args *a)
     return s;
 }
 
+/* IR_COUNTS: sets of counts that a member tells. */
+static inline uint32_t op_sets(const struct op_positions *p)
+{
+    return p->sets ? p->sets : 1;
+}
+
 /* IR_COUNTS: where what member `part` has told of a set begins, of n numbers a run. */
 static inline uint64_t op_told_at(const struct op_positions *p, uint32_t part, uint32_t set, uint64_t n)
 {
-    return ((uint64_t)part * (p->sets ? p->sets : 1) + set) * 2 * n;
+    return ((uint64_t)part * op_sets(p) + set) * 2 * n;
 }
 
 /* Attention: does a token here see any key of this phase? Of a ring's later phases the last one, which sees most, may not. */
