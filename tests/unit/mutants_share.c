@@ -337,17 +337,28 @@ EXAMPLE(gradients_of_the_first_piece)
     }
     return false;
 }
+/* A kernel does without an operand that it has. */
+static void drop_operand(struct plan_builder *b, struct plan_kernel *k, uint32_t which)
+{
+    const uint32_t at = (uint32_t)(mutant_operand(b, k, which) - b->operands.at);
+    memmove(&b->operands.at[at], &b->operands.at[at + 1], (--b->operands.n - at) * sizeof *b->operands.at);
+    k->mask &= ~(UINT64_C(1) << which);
+    for (uint32_t i = 0; i < b->kernels.n; i++)
+        b->kernels.at[i].first_operand -= b->kernels.at[i].first_operand > at;
+}
 /* A norm that is computed again has other statistics than its forward kept, or none. */
 EXAMPLE(statistics_of_a_norm)
 {
     for (uint32_t i = 0; i < b->kernels.n && b->h.share; i++) {
         struct plan_kernel *k = &b->kernels.at[i];
-        if (!plan_knows(k) || nth >= 2) {
-            nth -= plan_knows(k) ? 2 : 0;
+        if (!plan_knows(k) || nth >= 3) {
+            nth -= plan_knows(k) ? 3 : 0;
             continue;
         }
-        if (nth)
+        if (nth == 1)
             k->again = 0;
+        else if (nth == 2)
+            drop_operand(b, k, OPERAND_SAVE);
         else
             mutant_operand(b, k, OPERAND_SAVE)->offset += ir_target_cpu.alignment;
         return true;
