@@ -1,6 +1,8 @@
 # shellcheck shell=sh
-# Read by tests that print TAP: n counts the cases; $shown is the file that is shown of one that fails, if there is one.
+# Read by tests that print TAP: n counts the cases, failed those that failed; $shown is the file that is shown of one, if
+# there is one.
 n=0
+failed=0
 shown=
 # result NAME: judges the status of the command before it, and has it too
 result()
@@ -11,6 +13,7 @@ result()
     if [ $status -eq 0 ]; then
         echo "ok $n - $1"
     else
+        failed=$((failed + 1))
         echo "not ok $n - $1"
         [ ! -f "$shown" ] || sed 's/^/# /' "$shown"
     fi

@@ -3,10 +3,15 @@
 # runs the test, on the loopback interface, with a munge of their own; everything they write is in $cluster. Where the
 # kernel allows it, each node has its own host name and /dev/shm, as on two machines.
 #
-# cluster_up                   returns when both nodes are idle; exits with 77 and a reason where Slurm is not installed
+# cluster_up                   returns when both nodes are idle; exits with 77 and a reason where Slurm is not installed.
+#                              The daemons wait long for each other, as one of them may not run for 10 s on a busy
+#                              machine: a launch that is late by then would come back into the queue, or drain its node.
+#                              A test that waits for that sets, in seconds, cluster_expire (of a job's credential) and
+#                              cluster_silence (of a node that is lost)
 # cluster_kill_node NODE       kill -9 of all that runs there, as if the power went
 # cluster_start_node NODE
-# cluster_down                 ends everything; to be called at every exit
+# cluster_down                 ends everything; to be called at every exit, first of all. It shows what the daemons wrote
+#                              last where the test did not end well
 
 PATH=$PATH:/usr/sbin:/sbin
 export PATH
@@ -37,7 +42,7 @@ SlurmdUser=$me
 AuthType=auth/munge
 CredType=cred/munge
 # a requeued job waits until its old credential has expired
-AuthInfo=socket=$cluster/munge/socket,cred_expire=5
+AuthInfo=socket=$cluster/munge/socket,cred_expire=${cluster_expire:-30}
 SlurmctldPort=$1
 SlurmctldPidFile=$cluster/slurmctld.pid
 SlurmctldLogFile=$cluster/slurmctld.log
@@ -61,8 +66,10 @@ ReturnToService=2
 JobRequeue=1
 KillWait=30
 SlurmctldTimeout=30
-SlurmdTimeout=10
-MessageTimeout=10
+SlurmdTimeout=${cluster_silence:-300}
+MessageTimeout=100
+TCPTimeout=100
+BatchStartTimeout=100
 PropagateResourceLimits=NONE
 NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port=$(($1 + 1)) CPUs=4 CoresPerSocket=4 RealMemory=500
 NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port=$(($1 + 2)) CPUs=4 CoresPerSocket=4 RealMemory=500
@@ -132,18 +139,22 @@ cluster_up()
     { cat /etc/hosts && echo 127.0.0.1 n1 n2; } >"$cluster/hosts"
     # requests to the scheduler go to this cluster, Open MPI's messages over the loopback interface
     export SLURM_CONF="$cluster/slurm.conf" OMPI_MCA_btl=self,tcp OMPI_MCA_btl_tcp_if_include=lo \
-        OMPI_MCA_oob_tcp_if_include=lo OMPI_MCA_hwloc_base_binding_policy=none
+        OMPI_MCA_oob_tcp_if_include=lo OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1
     unset SLURM_JOB_ID PBS_JOBID
     for try in 1 2 3; do # another program may have the ports
         configure_cluster $((16000 + ($$ + 1000 * try) % 4000 * 4))
         start_daemons && return
         kill_cluster
     done
-    cat "$cluster"/*.out "$cluster"/*.log 2>/dev/null | tail -n 40 | sed 's/^/# /'
+    cluster_says
     echo 'Bail out! the private Slurm cluster did not come up'
     exit 1
 }
 
+cluster_says()
+{
+    cat "${cluster-}"/*.log 2>/dev/null | sort | tail -n 60 | sed 's/^/# /'
+}
 kill_cluster()
 {
     while remaining=$(processes_with "PIPER_TEST_CLUSTER=$cluster") && [ -n "$remaining" ]; do
@@ -154,6 +165,9 @@ kill_cluster()
 }
 cluster_down()
 {
+    if [ $? -ne 0 ] || [ "${failed:?}" -ne 0 ]; then
+        cluster_says
+    fi
     [ -z "${cluster-}" ] || kill_cluster
 }
 

@@ -5,7 +5,7 @@
 build_tree=$PWD
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 . "$src/tests/batch/cluster.sh"
-trap 'ranks_end; cluster_down; rm -rf "$dir"' EXIT
+trap 'cluster_down; ranks_end; rm -rf "$dir"' EXIT
 trap 'exit 99' HUP INT TERM
 
 tree=$dir/tree

@@ -4,7 +4,7 @@
 # end; a limit that piper asks for itself; parts of a job array.
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 . "$src/tests/batch/cluster.sh"
-trap 'ranks_end; cluster_down; rm -rf "$dir"' EXIT
+trap 'cluster_down; ranks_end; rm -rf "$dir"' EXIT
 trap 'exit 99' HUP INT TERM
 
 export PIPER="$piper" PIPER_JOBSCRIPTS="$src/jobscripts"

@@ -3,10 +3,11 @@
 # The slower half of the job scripts in a real Slurm: limits of time, a node that dies, many nodes, a sweep, srun.
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 . "$src/tests/batch/cluster.sh"
-trap 'ranks_end; cluster_down; rm -rf "$dir"' EXIT
+trap 'cluster_down; ranks_end; rm -rf "$dir"' EXIT
 trap 'exit 99' HUP INT TERM
 
 export PIPER="$piper" PIPER_JOBSCRIPTS="$src/jobscripts"
+cluster_expire=5 cluster_silence=10
 cluster_up
 # shows RUN STEPS: the run has made so many steps, each once, and its last checkpoint is whole
 shows()
