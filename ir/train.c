@@ -39,13 +39,15 @@ static bool in_range(double x, double lo, double hi)
     return x >= lo && x <= hi; /* false for NaN */
 }
 
-static bool is_name(const char *name)
+bool train_is_source_name(const char *name)
 {
-    size_t n = strnlen(name, TRAIN_NAME_BYTES);
-    for (const char *c = name; c < name + n; c++)
-        if ((unsigned char)*c <= 0x20 || *c == 0x7f || *c == ',' || *c == '"')
-            return false;
-    return n > 0 && n < TRAIN_NAME_BYTES;
+    char shown[TRAIN_NAME_BYTES];
+    const size_t n = strnlen(name, TRAIN_NAME_BYTES);
+    if (n == 0 || n == TRAIN_NAME_BYTES || name[strcspn(name, " ,\"")] != '\0')
+        return false;
+    memcpy(shown, name, n + 1);
+    text_printable(shown);
+    return strcmp(shown, name) == 0;
 }
 
 /* NULL: they are possible. */
@@ -58,8 +60,8 @@ static const char *wrong_sources(const struct train_sources *s)
         const struct train_source *x = &s->at[i];
         if (!*x->path || !memchr(x->path, '\0', TRAIN_PATH_BYTES))
             return "a file name must have 1 to 1023 bytes";
-        if ((s->n > 1 || *x->name) && !is_name(x->name))
-            return "a data source needs a name of 1 to 63 bytes, without spaces, commas and quotes";
+        if ((s->n > 1 || *x->name) && !train_is_source_name(x->name))
+            return "a data source needs a name of 1 to 63 bytes without " TRAIN_NAME_WITHOUT;
         if (!in_range(x->weight, 0, 1e9) || (x->weight > 0) != (s->at[0].weight > 0))
             return "weights of data sources must be above 0 and at most 1e9, for all of them or none";
         for (uint32_t k = 0; k < i; k++)

@@ -69,6 +69,9 @@ struct train_config {
  * 3e-4, float32, shuffled, documents joined, seed 1, a checkpoint every 30 minutes, of which the last 3 stay, samples of 64 tokens. batch_size, seq_len and steps
  * have no default: 0. */
 void train_config_default(struct train_config *c);
+/* A name is a column of metrics.csv, and a word of the log: `name` ends, or fills TRAIN_NAME_BYTES. */
+bool train_is_source_name(const char *name);
+#define TRAIN_NAME_WITHOUT "spaces, commas, quotes and control characters"
 /* For a reader that trusts nothing: numbers in range, texts that end. `where` opens the message. */
 enum status train_config_validate(const struct train_config *c, const char *where, struct err *e);
 

@@ -86,14 +86,13 @@ static enum status read_path(const struct js *v, struct train_source *s, struct 
     return ST_OK;
 }
 
-/* Names are columns of metrics.csv. */
 static enum status name_source(const struct js *v, const char *name, struct train_sources *to, uint32_t i,
                                struct err *e)
 {
-    if (!*name || strlen(name) >= TRAIN_NAME_BYTES || name[strcspn(name, " ,\"\t\n\r\v\f")] != '\0')
-        return js_wrong(
-            v, e, "the name \"%.80s\" is not possible, expected 1 to %d bytes without spaces, commas and quotes%s",
-            name, TRAIN_NAME_BYTES - 1, json_is_array(v->v) ? "" : "; [weight, file, name] gives one");
+    if (!train_is_source_name(name))
+        return js_wrong(v, e,
+                        "the name \"%.80s\" is not possible, expected 1 to %d bytes without " TRAIN_NAME_WITHOUT "%s",
+                        name, TRAIN_NAME_BYTES - 1, json_is_array(v->v) ? "" : "; [weight, file, name] gives one");
     for (uint32_t k = 0; k < i; k++)
         if (strcmp(to->at[k].name, name) == 0)
             return js_wrong(v, e, "the name %s appears twice; give another one as in [weight, file, name]", name);

@@ -131,6 +131,8 @@ static const struct {
     { "{" SIZES ",\"data\":[[1,\"a\"],\"b\"]}", "$.data[1]: found \"b\", expected [weight, file] for all files" },
     { "{" SIZES ",\"data\":[\"x/a.h5\",\"y/a.h5\"]}", "$.data[1]: the name a appears twice" },
     { "{" SIZES ",\"data\":[[1,\"a\",\"b c\"]]}", "$.data[0]: the name \"b c\" is not possible" },
+    { "{" SIZES ",\"data\":[[1,\"a\",\"b\\u001bc\"]]}", "$.data[0]: the name \"b?c\" is not possible" },
+    { "{" SIZES ",\"data\":[[1,\"a\",\"b\\u009bc\"]]}", "$.data[0]: the name \"b??c\" is not possible" },
     { "{" SIZES ",\"eval_data\":{\"a,b\":\"c\"}}", "the name \"a,b\" is not possible" },
     { "{" SIZES ",\"eval_data\":[\"c\"]}", "$.eval_data: found a list of 1, expected a file name, or an object" },
     { "{" SIZES ",\"documents\":\"apart\"}", "$.documents: found \"apart\", expected \"join\" or \"separate\"" },
