@@ -1,6 +1,10 @@
 #include "base/status.h"
 
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
 
 enum status err_set(struct err *e, enum status status, const char *where, const char *fmt, ...)
 {
@@ -10,12 +14,12 @@ enum status err_set(struct err *e, enum status status, const char *where, const 
     size_t n = 0;
     if (where)
         n = (size_t)snprintf(e->text, sizeof e->text, "%s: ", where);
-    if (n >= sizeof e->text)
-        return status;
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(e->text + n, sizeof e->text - n, fmt, ap);
-    va_end(ap);
+    if (n < sizeof e->text) {
+        va_list ap;
+        va_start(ap, fmt);
+        vsnprintf(e->text + n, sizeof e->text - n, fmt, ap);
+        va_end(ap);
+    }
     text_printable(e->text);
     return status;
 }
@@ -27,6 +31,26 @@ void text_printable(char *text)
             *c = '?';
         else if (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)
             c[0] = c[1] = '?';
+}
+
+void text_print(FILE *to, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    const int n = vsnprintf(NULL, 0, format, ap);
+    va_end(ap);
+    char *text = mem_alloc((size_t)n + 1);
+    va_start(ap, format);
+    vsnprintf(text, (size_t)n + 1, format, ap);
+    va_end(ap);
+    const bool line = n && format[strlen(format) - 1] == '\n';
+    if (line)
+        text[n - 1] = '\0';
+    text_printable(text);
+    fputs(text, to);
+    if (line)
+        fputc('\n', to);
+    mem_free(text);
 }
 
 void err_clear(struct err *e)

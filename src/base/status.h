@@ -8,6 +8,7 @@
 
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 
 enum status {
     ST_OK = 0,
@@ -35,6 +36,8 @@ void err_clear(struct err *e);
 /* Text of others, for a terminal or a log: control characters, in one byte or as UTF-8 has those from U+0080 on, become "?". Messages
  * are made so by err_set(). */
 void text_printable(char *text);
+/* fprintf() for lines that name what others named: all but the end of the line, where `format` has one, is made so. */
+void text_print(FILE *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* "0 done", "bad input", ...: the kind in words, static storage. */
 const char *status_name(enum status status);

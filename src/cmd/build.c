@@ -24,8 +24,8 @@ static enum status write_job(const struct build *b, struct job *j, const struct 
     else
         snprintf(length, sizeof length, "%g epochs", j->train.epochs);
     char parameters[80];
-    printf("%s: %s, %s, batch %u x %u tokens, %s\n", b->out, j->graph.family, compile_parameters(&j->graph, parameters),
-           j->train.batch_size, j->train.seq_len, length);
+    text_print(stdout, "%s: %s, %s, batch %u x %u tokens, %s\n", b->out, j->graph.family,
+               compile_parameters(&j->graph, parameters), j->train.batch_size, j->train.seq_len, length);
     return ST_OK;
 }
 

@@ -53,7 +53,7 @@ static void print_machine(const struct machine *m, const char *path)
     } else {
         puts("links          not measured: run under mpirun with as many ranks as a node will have");
     }
-    printf("written        %s, %u points\n", path, m->points.n);
+    text_print(stdout, "written        %s, %u points\n", path, m->points.n);
 }
 
 /* Where the figures come from, and whether they are to be trusted. */

@@ -80,7 +80,7 @@ static void list_more(const struct dir *folder, const char *path)
     if (checkpoint_moments(&info) && info.updates != info.step)
         printf("  %llu updates", (unsigned long long)info.updates);
     for (uint32_t i = 0; i < info.data.n; i++)
-        printf("%s%s", i ? ", " : "  data ", info.data.at[i].name);
+        text_print(stdout, "%s%s", i ? ", " : "  data ", info.data.at[i].name);
 }
 
 static void list_one(const struct dir *folder, const struct checkpoint_entry *c)
@@ -89,7 +89,7 @@ static void list_one(const struct dir *folder, const struct checkpoint_entry *c)
     char size[32] = "?";
     if (lstat(c->path, &s) == 0 && S_ISREG(s.st_mode))
         compile_bytes((double)s.st_size, size);
-    printf("step %-10llu %10s  %s", (unsigned long long)c->step, size, c->path);
+    text_print(stdout, "step %-10llu %10s  %s", (unsigned long long)c->step, size, c->path);
     list_more(folder, c->path);
     printf("\n");
 }
@@ -101,7 +101,7 @@ static enum status list(const struct checkpoint_options *o, struct err *e)
     for (uint32_t i = 0; st == ST_OK && i < l.entries.n; i++)
         list_one(&l.folder, &l.entries.at[i]);
     if (st == ST_OK && !l.entries.n)
-        printf("%s: no checkpoints\n", o->common.operands.at[1]);
+        text_print(stdout, "%s: no checkpoints\n", o->common.operands.at[1]);
     listing_close(&l);
     return st;
 }
@@ -115,11 +115,11 @@ static enum status verify_file(const char *path, struct err *e)
     if (checkpoint_step_of(slash ? slash + 1 : path, &step) && step != info.step)
         return err_set(e, ST_INPUT, path, "the file name says step %llu, but it contains step %llu",
                        (unsigned long long)step, (unsigned long long)info.step);
-    printf("%s: OK: step %llu, %llu updates, sample %llu, optimizer %s, written %s by %s\n", path,
-           (unsigned long long)info.step, (unsigned long long)info.updates, (unsigned long long)info.sample,
-           info.optimizer, info.time, info.build);
+    text_print(stdout, "%s: OK: step %llu, %llu updates, sample %llu, optimizer %s, written %s by %s\n", path,
+               (unsigned long long)info.step, (unsigned long long)info.updates, (unsigned long long)info.sample,
+               info.optimizer, info.time, info.build);
     if (*info.beyond)
-        printf("%s: %s is unknown to this build and was not verified\n", path, info.beyond);
+        text_print(stdout, "%s: %s is unknown to this build and was not verified\n", path, info.beyond);
     return ST_OK;
 }
 
@@ -128,7 +128,7 @@ static void verify_one(const char *path, enum status *st, struct err *e)
     struct err one = { 0 };
     if (verify_file(path, &one) == ST_OK)
         return;
-    printf("%s: BAD\n", path);
+    text_print(stdout, "%s: BAD\n", path);
     if (*st == ST_OK) {
         *e = one;
         *st = one.status;
@@ -142,7 +142,7 @@ static enum status verify_run(const char *path, enum status *st, struct err *e)
     for (uint32_t i = 0; listed == ST_OK && i < l.entries.n; i++)
         verify_one(l.entries.at[i].path, st, e);
     if (listed == ST_OK && !l.entries.n)
-        printf("%s: no checkpoints\n", path);
+        text_print(stdout, "%s: no checkpoints\n", path);
     listing_close(&l);
     return listed;
 }
@@ -167,8 +167,8 @@ static enum status diff(const struct checkpoint_options *o, struct err *e)
     struct checkpoint_differences d = { 0 };
     TRY(checkpoint_diff(o->common.operands.at[1], o->common.operands.at[2], &d, e));
     for (uint32_t i = 0; i < d.n; i++)
-        printf("%s: %llu of %llu elements differ, by at most %.9g\n", d.at[i].name, (unsigned long long)d.at[i].differ,
-               (unsigned long long)d.at[i].elements, d.at[i].most);
+        text_print(stdout, "%s: %llu of %llu elements differ, by at most %.9g\n", d.at[i].name,
+                   (unsigned long long)d.at[i].differ, (unsigned long long)d.at[i].elements, d.at[i].most);
     uint32_t n = d.n;
     checkpoint_differences_release(&d);
     if (n)

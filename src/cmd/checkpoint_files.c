@@ -154,10 +154,11 @@ static enum status import_to(const char *dir, const char *from, struct job *j, s
     dir_close(&folder);
     dir_close(&run);
     if (st == ST_OK)
-        printf("%s: %llu parameters from %s\n", path, (unsigned long long)ir_graph_param_count(&j->graph), from);
+        text_print(stdout, "%s: %llu parameters from %s\n", path, (unsigned long long)ir_graph_param_count(&j->graph),
+                   from);
     if (st == ST_OK && extra)
-        printf("%s: %u %s of layers of multi-token prediction left out\n", from, extra,
-               extra == 1 ? "tensor" : "tensors");
+        text_print(stdout, "%s: %u %s of layers of multi-token prediction left out\n", from, extra,
+                   extra == 1 ? "tensor" : "tensors");
     return st;
 }
 
@@ -184,7 +185,7 @@ static enum status export_file(const struct chosen *s, const char *to, struct er
 {
     TRY(file_differs(to, s->path, e));
     TRY(safetensors_export(chosen_folder(s), s->path, to, e));
-    printf("%s: parameters of %s\n", to, s->path);
+    text_print(stdout, "%s: parameters of %s\n", to, s->path);
     return ST_OK;
 }
 
@@ -218,10 +219,12 @@ static enum status fill_folder(const struct checkpoint_options *o, const struct 
     TRY(export_beside(o, s, to, &n, e));
     TRY(safetensors_write_json(to, "config.json", config, e));
     const char *type = json_string_value(json_object_get(config, "model_type"));
-    printf("%s: parameters of %s, config.json of a %s, %u tokenizer and generation files\n", o->out, s->path, type, n);
+    text_print(stdout, "%s: parameters of %s, config.json of a %s, %u tokenizer and generation files\n", o->out,
+               s->path, type, n);
     if (!ir_family_in_transformers(type))
-        printf("%s: transformers has no class for %s: it needs the code of the model's authors in the directory\n",
-               o->out, type);
+        text_print(stdout,
+                   "%s: transformers has no class for %s: it needs the code of the model's authors in the directory\n",
+                   o->out, type);
     return ST_OK;
 }
 

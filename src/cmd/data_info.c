@@ -11,16 +11,16 @@ enum { FIRST = 100 /* tokens that are shown */, CLASSES = 40, BAR = 40, BLOCK = 
 
 static void print_about(const char *path, const struct tokens *t, const struct tokens_about *about)
 {
-    printf("%s: %" PRIu64 " tokens of %" PRIu32 " bytes", path, t->n_tokens, t->width);
+    text_print(stdout, "%s: %" PRIu64 " tokens of %" PRIu32 " bytes", path, t->n_tokens, t->width);
     if (t->n_documents)
         printf(", %" PRIu64 " document%s", t->n_documents, t->n_documents == 1 ? "" : "s");
     if (t->file_vocab)
         printf(", vocabulary %" PRIu32, t->file_vocab);
     printf("%s\n", t->mask_at ? ", with a mask" : "");
     if (about->tokenizer)
-        printf("tokenizer: %s (%" PRIu64 " bytes)\n", about->tokenizer, about->tokenizer_bytes);
+        text_print(stdout, "tokenizer: %s (%" PRIu64 " bytes)\n", about->tokenizer, about->tokenizer_bytes);
     for (uint32_t i = 0; i < about->n_files && i < SOURCES; i++)
-        printf("%s%s", i ? ", " : "from: ", about->files[i]);
+        text_print(stdout, "%s%s", i ? ", " : "from: ", about->files[i]);
     if (about->n_files > SOURCES)
         printf(", ... (%" PRIu32 " files)", about->n_files);
     if (about->n_files)

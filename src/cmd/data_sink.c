@@ -56,8 +56,8 @@ enum status data_sink_end(struct data_sink *s, const struct data_request *r, con
     for (int i = n; i-- > 0;)
         TRY(tokens_out_end(&s->out[i], about, e));
     for (int i = 0; i < n; i++)
-        printf("%s: %" PRIu64 " tokens, vocabulary %" PRIu64 ", %" PRIu32 " document%s\n", paths[i], s->out[i].n_tokens,
-               about->vocab, s->out[i].documents.n, s->out[i].documents.n == 1 ? "" : "s");
+        text_print(stdout, "%s: %" PRIu64 " tokens, vocabulary %" PRIu64 ", %" PRIu32 " document%s\n", paths[i],
+                   s->out[i].n_tokens, about->vocab, s->out[i].documents.n, s->out[i].documents.n == 1 ? "" : "s");
     return ST_OK;
 }
 

@@ -154,7 +154,7 @@ static enum status code_all(struct coding *c, struct err *e)
 void data_report_skipped(const struct documents *d)
 {
     for (uint64_t i = 0; i < d->skipped && i < DOCUMENTS_SKIPS; i++)
-        fprintf(stderr, "piper: skipped %s\n", d->skip[i]);
+        text_print(stderr, "piper: skipped %s\n", d->skip[i]);
     if (d->skipped)
         fprintf(stderr, "piper: %" PRIu64 " line%s skipped%s\n", d->skipped, d->skipped == 1 ? "" : "s",
                 d->skipped > DOCUMENTS_SKIPS ? "; the first are above" : "");

@@ -122,7 +122,7 @@ static void count_bytes(void *arg, const int32_t *targets, uint32_t n)
 static void print_result(const char *name, const struct speak_result *r, double bytes)
 {
     const double loss = r->loss / r->targets;
-    printf("%s: loss %.9g, perplexity %.6g", name, loss, exp(loss));
+    text_print(stdout, "%s: loss %.9g, perplexity %.6g", name, loss, exp(loss));
     if (bytes > 0)
         printf(", %.6g bits per byte", r->loss / (log(2) * bytes));
     printf(", %.0f tokens\n", r->targets);

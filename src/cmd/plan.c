@@ -169,7 +169,7 @@ static enum status print_svg(const char *path, const struct simulate_input *in, 
         draw_plan_svg(in->plans, in->n_classes, in->graph, view, f);
     TRY(output_close(path, f, ST_OK, e));
     if (f != stdout && !quiet)
-        printf("%s: the schedule of %u ranks, drawn\n", path, in->plans[0].h->world);
+        text_print(stdout, "%s: the schedule of %u ranks, drawn\n", path, in->plans[0].h->world);
     return ST_OK;
 }
 

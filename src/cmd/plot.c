@@ -63,7 +63,7 @@ static enum status plot_runs(const struct plot_options *o, const struct curves *
     if (st == ST_OK)
         st = write_charts(o->output, charts, n, e);
     if (st == ST_OK && strcmp(o->output, "-") != 0)
-        printf("%s: %s of %u run%s\n", o->output, o->columns, c->n, c->n == 1 ? "" : "s");
+        text_print(stdout, "%s: %s of %u run%s\n", o->output, o->columns, c->n, c->n == 1 ? "" : "s");
     while (n > 0)
         curve_release(&charts[--n]);
     mem_free(names);

@@ -118,7 +118,8 @@ static enum status write_page(const char *path, const struct report_run *runs, u
             fclose(to);
         st = good ? dir_new_publish(&file, e) : err_set(e, ST_IO, path, "cannot be written: %s", strerror(why));
         if (st == ST_OK)
-            printf("%s: %u run%s, %.0f KB; open it in a browser\n", path, n, n == 1 ? "" : "s", 1e-3 * (double)bytes);
+            text_print(stdout, "%s: %u run%s, %.0f KB; open it in a browser\n", path, n, n == 1 ? "" : "s",
+                       1e-3 * (double)bytes);
     }
     dir_new_drop(&file);
     return st;

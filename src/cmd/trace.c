@@ -87,9 +87,11 @@ static void name_files(const struct trace_options *o, uint64_t events)
     if ((o->perfetto && strcmp(o->perfetto, "-") == 0) || (o->svg && strcmp(o->svg, "-") == 0))
         return;
     if (o->perfetto)
-        printf("%s: %llu events; open it at https://ui.perfetto.dev\n", o->perfetto, (unsigned long long)events);
+        text_print(stdout, "%s: %llu events; open it at https://ui.perfetto.dev\n", o->perfetto,
+                   (unsigned long long)events);
     if (o->svg)
-        printf("%s: %s%s, drawn\n", o->svg, o->steps ? "steps " : "the last traced step", o->steps ? o->steps : "");
+        text_print(stdout, "%s: %s%s, drawn\n", o->svg, o->steps ? "steps " : "the last traced step",
+                   o->steps ? o->steps : "");
 }
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */

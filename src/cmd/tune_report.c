@@ -108,7 +108,7 @@ void tune_print(const struct tune_found *f, FILE *to)
 {
     const struct tune_search *s = f->search;
     char step[32], memory[32], shape[TUNE_TEXT], why[256];
-    fprintf(to, "machine       %s, %u ranks", s->in.machine->name, s->in.ranks);
+    text_print(to, "machine       %s, %u ranks", s->in.machine->name, s->in.ranks);
     if (s->memory > 0)
         fprintf(to, ", %s per rank", compile_bytes(s->memory, memory));
     fputc('\n', to);

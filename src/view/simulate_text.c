@@ -115,7 +115,7 @@ void simulate_print(const struct simulate_input *in, const struct simulate_job *
     struct simulated s;
     char text[32];
     simulated_init(&s, in, job);
-    fprintf(to, "machine       %s (%s)\n", in->machine->name, in->machine->source);
+    text_print(to, "machine       %s (%s)\n", in->machine->name, in->machine->source);
     fprintf(to, "step          %s predicted, %.4g tokens/s\n", duration_digits(s.t.step, text),
             s.t.step > 0 ? job->tokens / s.t.step : 0);
     fprintf(to, "bubble        %.1f%% of rank time; exposed communication %.1f%%\n", 100 * s.t.bubble,

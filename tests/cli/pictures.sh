@@ -56,6 +56,8 @@ build short gpt2 one train.steps=8 train.eval_data=tokens.h5 train.eval_every=4
 train 1 short a && cp -r a 'b<&' && "$piper" plot a 'b<&' --columns loss,tokens_per_second >out 2>&1 && grep -q '^plot.svg: loss,tokens_per_second of 2 runs' out &&
     [ "$(grep -c 'class="curve"' plot.svg)" -eq 4 ] && grep -q 'class="dot"' plot.svg && grep -q 'b&lt;&amp;' plot.svg && ! grep -q 'b<' plot.svg && ! grep -q 'NaN\|nan\|inf' plot.svg
 result 'plot: two runs, two columns'
+"$piper" plot a -o "$(printf 'a\033[31m\302\233.svg')" --columns loss >out 2>&1 && grep -qx 'a?\[31m??\.svg: loss of 1 run' out
+result 'plot: control characters of a name are not printed'
 for one in 'none --columns loss|no such directory' 'a --columns los|in these runs; their metrics.csv has loss, grad_norm' 'a --columns ,|names no column' 'a -o /nosuch/x.svg|/nosuch/x.svg: cannot be written'; do
     # shellcheck disable=SC2086 # words
     { ! "$piper" plot ${one%%|*} >said 2>&1 && grep -q -- "${one##*|}" said; } || { echo "$one" && cat said && false; } >>out || break

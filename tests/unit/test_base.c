@@ -105,6 +105,25 @@ START_TEST(err_long_text_is_cut)
     err_clear(&e);
     err_set(&e, ST_INPUT, "short", "%s", where);
     ck_assert_uint_eq(strlen(e.text), sizeof e.text - 1);
+    where[1] = '\033';
+    err_clear(&e);
+    err_set(&e, ST_INPUT, where, "tail");
+    ck_assert_int_eq(e.text[1], '?');
+}
+END_TEST
+
+START_TEST(control_characters_are_not_printed)
+{
+    char line[64];
+    FILE *f = tmpfile();
+    text_print(f, "%s: %d\n", "a\033[31m\tb\n\xc2\x9b\xc3\xa9\x7f", 3);
+    text_print(f, "%s", "");
+    text_print(f, "%s", "c\n");
+    rewind(f);
+    const size_t n = fread(line, 1, sizeof line - 1, f);
+    fclose(f);
+    line[n] = '\0';
+    ck_assert_str_eq(line, "a?[31m?b???\xc3\xa9?: 3\nc?");
 }
 END_TEST
 
@@ -461,6 +480,7 @@ int main(void)
     tcase_add_test(status, library_that_is_missing_or_old);
     tcase_add_test(status, err_first_cause_stays);
     tcase_add_test(status, err_long_text_is_cut);
+    tcase_add_test(status, control_characters_are_not_printed);
     tcase_add_test(status, try_and_names);
     tcase_add_test(mem, check_leaves_by_the_door);
     tcase_add_test(mem, words_name_the_place);
