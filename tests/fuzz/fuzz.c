@@ -1,21 +1,42 @@
 /* fuzz TARGET CORPUS INPUTS [SEED [FIRST]]: gives INPUTS mutations of the files CORPUS/TARGET* to a reader, in child
- * processes. A crash, an exit or 10 s of silence is reported with the number of the input, which is kept as
- * fuzz-TARGET.crash in the current folder; `fuzz TARGET CORPUS 1 SEED NUMBER` makes it again. Exit status 1 after one.
+ * processes. A crash, an exit, 10 s of silence (times TEST_TIME_SCALE), 4 GiB of memory or a control character in what was said is
+ * reported with the number of the input, which is kept as fuzz-TARGET.crash in the current folder; `fuzz TARGET CORPUS 1 SEED NUMBER`
+ * makes it again. In a sanitizer build memory that a batch of inputs lost is reported too, with the number of the last of them. Exit
+ * status 1 after one.
  * fuzz TARGET CORPUS FILE...: gives these files as they are. */
 #include <dirent.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/fuzz/fuzz.h"
 
-enum { BATCH = 1000, SILENCE = 10, FILES = 64 };
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
+#define __SANITIZE_ADDRESS__ 1 /* clang's word for it */
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+
+/* HDF5 asks for as much as a mutated file says; what is taken is limited. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1:hard_rss_limit_mb=4096";
+}
+#endif
+
+enum { BATCH = 1000, SILENCE = 10, FILES = 64, LOST = 3 };
 
 /* Seen by parent and child. */
 struct progress {
@@ -25,6 +46,8 @@ static struct progress *progress;
 static struct fuzz_input corpus[FILES];
 static size_t n_corpus;
 static char temp[4096];
+static unsigned silence = SILENCE;
+static int said; /* what a child writes to stderr, of one input */
 
 static void die(const char *what)
 {
@@ -99,6 +122,23 @@ static int give(const struct fuzz_target *t, const struct fuzz_input *in)
     return t->run(in, temp);
 }
 
+static void limit(void)
+{
+#ifndef __SANITIZE_ADDRESS__
+    const struct rlimit most = { (rlim_t)4 << 30, (rlim_t)4 << 30 }; /* a reader that believes a size shows */
+    setrlimit(RLIMIT_AS, &most);
+#endif
+}
+
+static bool lost_memory(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+    return __lsan_do_recoverable_leak_check();
+#else
+    return false;
+#endif
+}
+
 /* A child works through inputs [first, end). */
 static pid_t start(const struct fuzz_target *t, uint64_t seed, uint64_t first, uint64_t end)
 {
@@ -108,22 +148,45 @@ static pid_t start(const struct fuzz_target *t, uint64_t seed, uint64_t first, u
         die("fork");
     if (pid)
         return pid;
-#if !defined(__SANITIZE_ADDRESS__)
-    const struct rlimit most = { (rlim_t)4 << 30, (rlim_t)4 << 30 }; /* a reader that believes a size shows */
-    setrlimit(RLIMIT_AS, &most);
-#endif
+    limit();
+    dup2(said, STDERR_FILENO);
     struct fuzz_input in = { .at = malloc(FUZZ_ROOM + 1) };
     for (uint64_t i = first; i < end; i++) {
         make(t, seed, i, &in);
-        progress->accepted += (uint64_t)give(t, &in);
+        fuzz_quiet(said);
+        alarm(silence);
+        const int accepted = give(t, &in);
+        fuzz_check_said(said);
+        progress->accepted += (uint64_t)accepted;
         progress->done = i + 1;
-        alarm(SILENCE);
     }
-    _exit(0);
+    alarm(0);
+    fuzz_quiet(said);
+    free(in.at);
+    _exit(lost_memory() ? LOST : 0);
+}
+
+static void report(const struct fuzz_target *t, uint64_t seed, uint64_t number, int status)
+{
+    const char *what = WIFSIGNALED(status)           ? "signal"
+                       : WEXITSTATUS(status) == LOST ? "memory lost by it or those before it, exit status"
+                                                     : "exit status";
+    char name[64], line[4096];
+    struct fuzz_input in = { .at = malloc(FUZZ_ROOM + 1) };
+    make(t, seed, number, &in);
+    snprintf(name, sizeof name, "fuzz-%s.crash", t->name);
+    store(name, &in);
+    free(in.at);
+    printf("%s: input %llu of seed %llu: %s %d\n", t->name, (unsigned long long)number, (unsigned long long)seed,
+           WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "silence, signal" : what,
+           WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    for (ssize_t n, at = 0; (n = pread(said, line, sizeof line, at)) > 0; at += n)
+        fwrite(line, 1, (size_t)n, stdout);
 }
 
 static int fuzz(const struct fuzz_target *t, uint64_t seed, uint64_t first, uint64_t inputs)
 {
+    const time_t began = time(NULL);
     int failures = 0, guarded = 0;
     for (uint64_t i = first; i < first + inputs;) {
         const uint64_t left = first + inputs - i;
@@ -140,21 +203,15 @@ static int fuzz(const struct fuzz_target *t, uint64_t seed, uint64_t first, uint
             i++;
             continue;
         }
-        struct fuzz_input in = { .at = malloc(FUZZ_ROOM + 1) };
-        char name[64];
-        make(t, seed, i, &in);
-        snprintf(name, sizeof name, "fuzz-%s.crash", t->name);
-        store(name, &in);
-        free(in.at);
-        printf("%s: input %llu of seed %llu: %s %d\n", t->name, (unsigned long long)i, (unsigned long long)seed,
-               WIFSIGNALED(status) ? WTERMSIG(status) == SIGALRM ? "silence, signal" : "signal" : "exit status",
-               WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+        const bool lost = WIFEXITED(status) && WEXITSTATUS(status) == LOST;
+        report(t, seed, lost ? i - 1 : i, status);
         if (++failures == 5)
             break;
-        i++;
+        i += !lost;
     }
-    printf("%s: %llu inputs, %llu accepted, %d answered by the guard, %d failures\n", t->name,
-           (unsigned long long)(progress->done - first), (unsigned long long)progress->accepted, guarded, failures);
+    printf("%s: %llu inputs, %llu accepted, %d answered by the guard, %d failures, %ld s\n", t->name,
+           (unsigned long long)(progress->done - first), (unsigned long long)progress->accepted, guarded, failures,
+           (long)(time(NULL) - began));
     return failures != 0;
 }
 
@@ -175,6 +232,11 @@ int main(int argc, char **argv)
     progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (progress == MAP_FAILED)
         die("mmap");
+    if ((said = memfd_create("said", MFD_CLOEXEC)) < 0)
+        die("memfd_create");
+    const char *scale = getenv("TEST_TIME_SCALE");
+    if (scale && atoi(scale) > 1)
+        silence *= (unsigned)atoi(scale);
     fuzz_targets_open(argv[2]);
     char *end;
     const uint64_t inputs = strtoull(argv[3], &end, 10);

@@ -34,8 +34,13 @@ struct fuzz_target {
 extern const struct fuzz_target fuzz_targets[];
 /* What readers need beside the input: the job file and a tokenizer of the corpus. Makes its machine.h5. */
 void fuzz_targets_open(const char *corpus);
-/* 1: accepted. A refusal without a sentence, or one that blames the program, is a failure of the reader. */
+/* 1: accepted. A refusal without a sentence, with a control character in it, or one that blames the program, is a failure of the
+ * reader. */
 int fuzz_answer(enum status st, const struct err *e);
+
+/* What is written to a file in memory: it is emptied; it has no control character that a terminal could obey. */
+void fuzz_quiet(int file);
+void fuzz_check_said(int file);
 
 /* targets_run.c */
 void fuzz_make_machine(const char *path);
@@ -57,11 +62,20 @@ int fuzz_run_ids(const struct fuzz_input *in, const char *path);
 int fuzz_run_index(const struct fuzz_input *in, const char *path);
 
 /* targets_commands.c */
+struct command;
 void fuzz_open_commands(const char *corpus);
+/* The last word is followed by NULL. */
+int fuzz_run_command(const struct command *c, char **words);
 int fuzz_run_options(const struct fuzz_input *in, const char *path);
 int fuzz_run_environment(const struct fuzz_input *in, const char *path);
 int fuzz_run_folder(const struct fuzz_input *in, const char *path);
 int fuzz_run_run(const struct fuzz_input *in, const char *path);
+/* What an accepted file says, said. */
+int fuzz_show_job(const char *path);
+int fuzz_show_checkpoint(const char *path);
+int fuzz_show_tokens(const char *path);
+int fuzz_show_trace(const char *path);
+int fuzz_show_machine(const char *path, const char *option);
 void fuzz_remove_files(const char *folder);
 
 void fuzz_remove_run(const char *path); /* the folder they used */

@@ -1,6 +1,6 @@
 #!/bin/sh
 # time-limit: 300
-# Every reader answers mutated files: FUZZ_INPUTS each (default 300). Files that people write are in tests/fuzz/corpus, those
+# Every reader answers mutated files: FUZZ_INPUTS each (default 300), of the readers FUZZ_TARGETS. Files that people write are in tests/fuzz/corpus, those
 # that piper writes are made here.
 piper=${PIPER:-./piper}
 src=${top_srcdir:-.}
@@ -46,8 +46,9 @@ echo 'tokenizer_config.json
 {"bos_token": {"content": "a"}, "add_bos_token": true}' >corpus/folder-tokenizer.txt
 
 n=0
-for target in job checkpoint tokens trace safetensors model strategy train csv plan-text machine sheet topology products ring halt lock \
-    tokenizer pieces chat ranks pattern lines packed ids index options environment folder run; do
+all="job checkpoint tokens trace safetensors model strategy train csv plan-text machine sheet topology products ring halt lock
+    tokenizer pieces chat ranks pattern lines packed ids index options environment folder run"
+for target in ${FUZZ_TARGETS:-$all}; do
     n=$((n + 1))
     if "$fuzz" "$target" corpus "${FUZZ_INPUTS:-300}" "${FUZZ_SEED:-1}" >log 2>&1; then
         echo "ok $n - $(tail -n 1 log)"

@@ -1,4 +1,8 @@
 /* Mutations: bits, bytes, words of tempting values, blocks that move, are doubled, cut out or come from another file. */
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/fuzz/fuzz.h"
@@ -86,9 +90,9 @@ static void truncate_it(struct fuzz_input *in, struct fuzz_random *r)
 static void insert_word(struct fuzz_input *in, struct fuzz_random *r)
 {
     static const char *const words[] = {
-        "{",      "}",       "[",      "]",      ",",          ":",  "\"",   "null", "true",    "-1",
-        "1e308",  "0",       "\"*\"",  "\"-\"",  "{}",         "[]", "[[]]", "1.5",  "\\u0000", "999999999999",
-        "\"op\"", "\"0-9\"", "\"PP\"", "\"MB\"", "4294967295", "-0"
+        "{",      "}",       "[",      "]",      ",",          ":",  "\"",      "null",     "true",    "-1",
+        "1e308",  "0",       "\"*\"",  "\"-\"",  "{}",         "[]", "[[]]",    "1.5",      "\\u0000", "999999999999",
+        "\"op\"", "\"0-9\"", "\"PP\"", "\"MB\"", "4294967295", "-0", "\x1b[2J", "\xc2\x9b", "\\u001b", "\r"
     };
     const char *w = words[fuzz_below(r, sizeof words / sizeof *words)];
     insert(in, fuzz_below(r, in->n + 1), (const unsigned char *)w, strlen(w));
@@ -104,12 +108,52 @@ static void change_digit(struct fuzz_input *in, struct fuzz_random *r)
         }
 }
 
+static bool in_token(unsigned char c)
+{
+    return isalnum(c) || c == '_' || c == '.' || c == '-';
+}
+
+/* Where a word or a number begins, at `at` or after it; *n: how long it is, 0 if there is none. */
+static size_t token(const struct fuzz_input *in, size_t at, size_t *n)
+{
+    while (at < in->n && !in_token(in->at[at]))
+        at++;
+    for (*n = 0; at + *n < in->n && in_token(in->at[at + *n]);)
+        ++*n;
+    return at;
+}
+
+/* A power of 2, or one more or less; or what is no whole number. Returns how long it is. */
+static size_t number(char text[32], struct fuzz_random *r)
+{
+    static const char *const others[] = { "-1", "0.5", "1e-9", "1e308" };
+    if (fuzz_below(r, 8) == 0)
+        return (size_t)sprintf(text, "%s", others[fuzz_below(r, sizeof others / sizeof *others)]);
+    return (size_t)sprintf(text, "%" PRIu64, (UINT64_C(1) << fuzz_below(r, 64)) + fuzz_below(r, 3) - 1);
+}
+
+/* A word or a number becomes another one of the same file, or a number at which counts go wrong: text stays text of its language. */
+static void change_token(struct fuzz_input *in, struct fuzz_random *r)
+{
+    size_t n, length;
+    unsigned char copy[64];
+    const size_t at = token(in, fuzz_below(r, in->n), &n), from = token(in, fuzz_below(r, in->n), &length);
+    if (!n || !length || length > sizeof copy)
+        return;
+    memcpy(copy, in->at + from, length);
+    if (isdigit(in->at[at]) && fuzz_below(r, 2))
+        length = number((char *)copy, r);
+    memmove(in->at + at, in->at + at + n, in->n - at - n);
+    in->n -= n;
+    insert(in, at, copy, length);
+}
+
 void fuzz_mutate(struct fuzz_input *in, const struct fuzz_input *other, struct fuzz_random *r)
 {
-    static void (*const ways[])(struct fuzz_input *, struct fuzz_random *) = { flip_bit,     flip_bit,    set_byte,
-                                                                               set_word,     set_word,    double_block,
-                                                                               copy_block,   cut,         insert_word,
-                                                                               change_digit, change_digit };
+    static void (*const ways[])(struct fuzz_input *,
+                                struct fuzz_random *) = { flip_bit,    flip_bit,     set_byte,     set_word,
+                                                          set_word,    double_block, copy_block,   cut,
+                                                          insert_word, change_digit, change_token, change_token };
     for (uint64_t n = 1 + fuzz_below(r, 4); n-- > 0 && in->n;)
         ways[fuzz_below(r, sizeof ways / sizeof *ways)](in, r);
     if (in->n && fuzz_below(r, 32) == 0)

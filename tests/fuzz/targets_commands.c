@@ -1,10 +1,10 @@
-/* Whole commands, in this process: command lines, the environment, folders of models and of runs. What they print goes nowhere, what
- * they write to the current folder. */
+/* Whole commands, in this process: command lines, the environment, folders of models and of runs. What they print is looked
+ * through for control characters; what they write is in the current folder. */
 #include <ctype.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,17 +23,21 @@ void fuzz_open_commands(const char *corpus)
     snprintf(run_dir, sizeof run_dir, "%s/run", corpus);
 }
 
-static int run_quietly(const struct command *c, int argc, char **argv)
+int fuzz_run_command(const struct command *c, char **argv)
 {
+    int argc = 0;
+    while (argv[argc])
+        argc++;
     struct err e = { 0 };
     fflush(stdout);
-    const int kept = dup(STDOUT_FILENO), nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    dup2(nowhere, STDOUT_FILENO);
+    const int kept = dup(STDOUT_FILENO), said = memfd_create("stdout", MFD_CLOEXEC);
+    dup2(said, STDOUT_FILENO);
     enum status st = c->run(argc, argv, &e);
     fflush(stdout);
+    fuzz_check_said(said);
     dup2(kept, STDOUT_FILENO);
     close(kept);
-    close(nowhere);
+    close(said);
     return fuzz_answer(st, &e);
 }
 
@@ -71,7 +75,7 @@ int fuzz_run_options(const struct fuzz_input *in, const char *path)
                 *at = '_';
         words[i] = strcmp(words[i], "JOB") == 0 ? job : strcmp(words[i], "RUN") == 0 ? run_dir : words[i];
     }
-    int accepted = n ? run_quietly(c, n, words) : 0;
+    int accepted = n ? fuzz_run_command(c, words) : 0;
     mem_free(text);
     return accepted;
 }
@@ -98,7 +102,7 @@ int fuzz_run_environment(const struct fuzz_input *in, const char *path)
         else
             words[i] = NULL;
     }
-    const int accepted = run_quietly(&command_info, 1, info) & run_quietly(&command_plan, 3, plan);
+    const int accepted = fuzz_run_command(&command_info, info) & fuzz_run_command(&command_plan, plan);
     for (int i = 0; i < n; i++)
         if (words[i])
             unsetenv(words[i]);
@@ -108,8 +112,9 @@ int fuzz_run_environment(const struct fuzz_input *in, const char *path)
 
 /* ---- folders: the first line of an input names the file that the rest is ---- */
 
+#define TRACE "trace.0000.h5"
 static const char *const files[] = { "config.json", "tokenizer_config.json", "metrics.csv", "log.txt",
-                                     "tokenizer.json" };
+                                     TRACE,         "tokenizer.json" };
 
 /* Returns the name. */
 static const char *store_in(const struct fuzz_input *in, const char *folder, const char *fallback)
@@ -185,7 +190,52 @@ int fuzz_run_run(const struct fuzz_input *in, const char *path)
     store_in(in, folder, files[2]);
     char *report[] = { (char[]){ "report" }, folder, (char[]){ "-o" }, (char[]){ "-" }, NULL };
     char *plot[] = { (char[]){ "plot" }, folder, (char[]){ "-o" }, (char[]){ "fuzz.svg" }, NULL };
-    return run_quietly(&command_report, 4, report) & run_quietly(&command_plot, 4, plot);
+    return fuzz_run_command(&command_report, report) & fuzz_run_command(&command_plot, plot);
+}
+
+/* ---- what an accepted file says ---- */
+
+int fuzz_show_job(const char *path)
+{
+    char *plan[] = { (char[]){ "plan" }, (char *)path, (char[]){ "--dump" }, NULL };
+    return fuzz_run_command(&command_plan, plan);
+}
+
+int fuzz_show_checkpoint(const char *path)
+{
+    char *verify[] = { (char[]){ "checkpoint" }, (char[]){ "verify" }, (char *)path, NULL };
+    return fuzz_run_command(&command_checkpoint, verify);
+}
+
+int fuzz_show_tokens(const char *path)
+{
+    char *data[] = { (char[]){ "data" }, (char[]){ "info" }, (char *)path, NULL };
+    return fuzz_run_command(&command_data, data);
+}
+
+/* As rank 0's of a run directory. */
+int fuzz_show_trace(const char *path)
+{
+    char folder[4200], trace[4400];
+    snprintf(folder, sizeof folder, "%s.run", path);
+    snprintf(trace, sizeof trace, "%s/%s", folder, TRACE);
+    char *summary[] = { (char[]){ "trace" }, folder, (char[]){ "--summary" }, NULL };
+    char *svg[] = { (char[]){ "trace" }, folder, (char[]){ "--svg" }, (char[]){ "-" }, NULL };
+    char *perfetto[] = { (char[]){ "trace" }, folder, (char[]){ "--perfetto" }, (char[]){ "-" }, NULL };
+    mkdir(folder, 0777);
+    unlink(trace);
+    if (link(path, trace) != 0) {
+        perror(trace);
+        exit(99);
+    }
+    return fuzz_run_command(&command_trace, summary) & fuzz_run_command(&command_trace, svg) &
+           fuzz_run_command(&command_trace, perfetto);
+}
+
+int fuzz_show_machine(const char *path, const char *option)
+{
+    char *plan[] = { (char[]){ "plan" }, job, (char[]){ "--simulate" }, (char *)option, (char *)path, NULL };
+    return fuzz_run_command(&command_plan, plan);
 }
 
 void fuzz_remove_files(const char *folder)

@@ -44,13 +44,13 @@ static int load(const char *machine, const char *topology)
 int fuzz_run_machine(const struct fuzz_input *in, const char *path)
 {
     (void)in;
-    return load(path, NULL);
+    return load(path, NULL) && fuzz_show_machine(path, "--machine");
 }
 
 int fuzz_run_topology(const struct fuzz_input *in, const char *path)
 {
     (void)in;
-    return load(NULL, path);
+    return load(NULL, path) && fuzz_show_machine(path, "--topology");
 }
 
 int fuzz_run_products(const struct fuzz_input *in, const char *path)
