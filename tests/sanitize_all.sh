@@ -1,7 +1,9 @@
 #!/bin/sh
 # time-limit: 28800
 # Builds with sanitizers: the tests of `make check` with addresses and undefined behaviour looked at, by gcc and by clang; and a run of two
-# ranks that writes checkpoints beside its steps, with data races looked at. WHAT="gcc clang thread": some of them.
+# ranks that writes checkpoints beside its steps, with data races looked at.
+# sanitize_all.sh [gcc] [clang] [thread] [TEST...]: some of them, and of the tests (tests/unit/test_base). SANITIZE_DIR=DIR: the builds stay
+# there, and the next time only what has changed is compiled, and only tests that have not passed there (their .trs) are run.
 build=${top_builddir:-.}
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
@@ -10,14 +12,49 @@ unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
 shown=$dir/log
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
-make -C "$build" -s distdir distdir="$dir/tree" >"$dir/log" 2>&1 || { echo 'Bail out! make distdir failed' && cat "$dir/log"; exit 1; }
+what='' only=''
+for word in "$@"; do
+    case $word in
+    gcc | clang | thread) what="$what $word" ;;
+    tests/*) only="$only $word" ;;
+    *) echo "usage: sanitize_all.sh [gcc] [clang] [thread] [tests/TEST...]" && exit 99 ;;
+    esac
+done
+what="${what:-gcc clang thread} "
+asked()
+{
+    case " $what" in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+stay=${SANITIZE_DIR:-$dir}
+mkdir -p "$stay" && stay=$(cd "$stay" && pwd) || exit 99
+rm -rf "$stay/tree"
+make -C "$build" -s distdir distdir="$stay/tree" >"$dir/log" 2>&1 || { echo 'Bail out! make distdir failed' && cat "$dir/log"; exit 1; }
 
 # configured NAME ARGUMENT...: a build folder of that name
 configured()
 {
-    folder=$dir/$1
+    folder=$stay/$1
     shift
-    mkdir "$folder" && cd "$folder" && "$dir/tree/configure" -q "$@" >"$dir/log" 2>&1 && make -s -j"$(nproc)" >"$dir/log" 2>&1
+    mkdir -p "$folder" && cd "$folder" && { [ -f Makefile ] || "$stay/tree/configure" -q "$@" >"$dir/log" 2>&1; } && make -s -j"$(nproc)" >"$dir/log" 2>&1
+}
+
+# left TEST...: those that have not passed here
+left()
+{
+    for test in "$@"; do
+        grep -qs '^:global-test-result: \(PASS\|SKIP\)' "${test%.sh}.trs" || printf '%s ' "$test"
+    done
+}
+
+# checked COMPILER: the tests in its folder
+checked()
+{
+    cd "$stay/$1" && make -s -k check TESTS= >"$dir/log" 2>&1 || return
+    # shellcheck disable=SC2046,SC2086 # words
+    set -- $(left ${only:-$(echo "all-tests: ; @echo \$(TESTS)" | make -s -f Makefile -f - all-tests)})
+    [ $# -eq 0 ] || LD_PRELOAD=$dir/open.so ASAN_OPTIONS=$named TEST_TIME_SCALE=$((6 * ${TEST_TIME_SCALE:-1})) \
+        make -k check-TESTS check_PROGRAMS= TESTS="$*" >"$dir/log" 2>&1
 }
 
 # lsan.supp knows what leaks by the names of libraries: none is closed again before leaks are looked for, since its functions have no names
@@ -27,10 +64,7 @@ cc -shared -fPIC -o "$dir/open.so" "$dir/open.c" || exit 99
 named="verify_asan_link_order=0:fast_unwind_on_malloc=0:allocator_may_return_null=1" # HDF5 asks for as much as a mutated file says
 
 for compiler in gcc clang; do
-    case " ${WHAT:-gcc clang thread} " in
-    *" $compiler "*) ;;
-    *) continue ;;
-    esac
+    asked $compiler || continue
     if ! command -v $compiler >"$dir/log"; then
         n=$((n + 1))
         echo "ok $n - $compiler # SKIP there is none"
@@ -38,7 +72,7 @@ for compiler in gcc clang; do
     fi
     (configured $compiler CC=$compiler --enable-sanitize)
     result "$compiler: it builds"
-    (cd "$dir/$compiler" && LD_PRELOAD=$dir/open.so ASAN_OPTIONS=$named TEST_TIME_SCALE=$((6 * ${TEST_TIME_SCALE:-1})) make -k check >"$dir/log" 2>&1)
+    (checked $compiler)
     status=$?
     grep '^# [A-Z]*: ' "$dir/log"
     grep '^FAIL' "$dir/log" | sed 's/^/# /'
@@ -46,16 +80,16 @@ for compiler in gcc clang; do
     result "$compiler: make check"
 done
 
-case " ${WHAT:-gcc clang thread} " in *" thread "*) ;; *) echo "1..$n" && exit 0 ;; esac
+asked thread || { echo "1..$n" && exit 0; }
 (configured thread CC=gcc CFLAGS='-O1 -g -fsanitize=thread' LDFLAGS=-fsanitize=thread)
 result 'thread sanitizer: it builds'
 # libraries without instrumentation synchronize unseen: one thread of OpenMP, and only what piper itself does counts
-cd "$dir/thread" && cp "$dir"/tree/tests/jobs/*.json . &&
-    ./piper data text "$dir/tree/README" -o tokens.h5 >"$dir/log" 2>&1 &&
+cd "$stay/thread" && rm -rf run races.* && cp "$stay"/tree/tests/jobs/*.json . &&
+    ./piper data text "$stay/tree/README" -o tokens.h5 >"$dir/log" 2>&1 &&
     echo '[{"op":"replicate","filter":{},"devices":[0,1],"zero":1}]' >zero1.json &&
     ./piper build -m tiny.json -s zero1.json -t adamw.json -o job.h5 --set train.checkpoint_every=1 --set train.steps=40 >"$dir/log" 2>&1 &&
     TSAN_OPTIONS='ignore_noninstrumented_modules=1 halt_on_error=0 exitcode=23 log_path=races' OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
-        sh "$dir/tree/tests/run-mpi" "$PWD/piper" 2 train job.h5 -o run >"$dir/log" 2>&1
+        sh "$stay/tree/tests/run-mpi" "$PWD/piper" 2 train job.h5 -o run >"$dir/log" 2>&1
 status=$?
 cat races.* >>"$dir/log" 2>&1
 [ $status -eq 0 ] && [ ! -s "$(find . -name 'races.*' | head -n 1)" ] && [ -f run/checkpoints/step-000040.h5 ]
