@@ -5,7 +5,7 @@ holds `piper generate`. The models and weights are those of make_parity.py; to b
     make_generate.py [NAME...]
 
 A prompt is chosen (seed) so that no token is ahead of the next by less than GAP and no expert by less than MARGIN. Left out are models
-whose rotation changes with the length ("dynamic"): transformers keeps keys that were turned otherwise in its cache, so that its tokens
+whose rotation changes with the length ("dynamic"; longrope whose original length is passed meanwhile): transformers keeps keys that were turned otherwise in its cache, so that its tokens
 depend on how the text came in. minicpm has no class there: its equations (equations.py) say one token after the other, without a cache.
 """
 
@@ -30,6 +30,13 @@ def positions(config):
     if config["model_type"] in ("gpt2", "gptj"):
         return config.get("n_positions", 1024)
     return config.get("max_position_embeddings", 2048) if config["model_type"] == "opt" else ALL
+
+
+def turns_otherwise(config):
+    """The rotation of the first tokens is not that of the last."""
+    scaling = config.get("rope_scaling") or {}
+    original = scaling.get("original_max_position_embeddings", config.get("original_max_position_embeddings", 0))
+    return "dynamic" in json.dumps(config) or ("short_factor" in scaling and PROMPT <= original < ALL)
 
 
 def prompt_of(seed):
@@ -84,7 +91,7 @@ def main():
     for name in MODELS:
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
-        if "dynamic" in json.dumps(models[name]["config"]):
+        if turns_otherwise(models[name]["config"]):
             continue
         try:
             rows[name], gap, seed = describe(models[name])
