@@ -1,6 +1,7 @@
 /* Reading a model: its pieces, its settings, and of BPE the merges that its pieces stand for. */
 #include "text/sentencepiece.h"
 
+#include <ctype.h>
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -169,14 +170,22 @@ static enum status keep(struct reading *r, uint32_t id, const struct piece *p, s
     return ST_OK;
 }
 
+/* Of "<0x41>"; -1: it is none. (%X of scanf takes "<0x-1>" too.) */
+static int byte_of(const char *text, size_t n)
+{
+    char digits[3] = "";
+    if (n != 6 || memcmp(text, "<0x", 3) != 0 || !isxdigit((unsigned char)text[3]) ||
+        !isxdigit((unsigned char)text[4]) || text[5] != '>')
+        return -1;
+    memcpy(digits, text + 3, 2);
+    return (int)strtol(digits, NULL, 16);
+}
+
 static enum status add_piece(struct reading *r, uint32_t id, const struct piece *p, struct err *e)
 {
     struct sentencepiece *s = r->s;
     const char *text = (const char *)p->text.at;
     const size_t n = protobuf_length(&p->text);
-    unsigned byte;
-    int end = 0;
-    char whole[8] = "";
     if (n == 0 || utf8_valid(text, n) != n || memchr(text, 0, n))
         return err_set(e, ST_INPUT, r->path, "piece %u: its text of %zu bytes is empty or no UTF-8", id, n);
     if (p->kind < PIECE_NORMAL || p->kind > PIECE_BYTE || !isfinite(p->score))
@@ -192,8 +201,8 @@ static enum status add_piece(struct reading *r, uint32_t id, const struct piece 
         r->b->unknown = id;
     }
     if (p->kind == PIECE_BYTE) {
-        memcpy(whole, text, n == 6 ? 6 : 0);
-        if (sscanf(whole, "<0x%2X>%n", &byte, &end) != 1 || end != 6)
+        const int byte = byte_of(text, n);
+        if (byte < 0)
             return err_set(e, ST_INPUT, r->path, "piece %u is a byte and has the text \"%.*s\", expected one as <0x41>",
                            id, n > 40 ? 40 : (int)n, text);
         r->b->byte[byte] = id;

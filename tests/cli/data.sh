@@ -78,6 +78,8 @@ run "a folder with one" 0 '3 documents' jsonl a.jsonl --tokenizer model -o p2.h5
 same "it is the same" p.h5 p2.h5
 head -c 3000 "$pieces" >cut.model
 run "one that is cut off" 65 'cut\.model: what is at byte [0-9]+ is no field of a sentencepiece model' jsonl a.jsonl --tokenizer cut.model -o bad.h5
+LC_ALL=C sed 's/<0x41>/<0x-1>/' "$pieces" >minus.model
+run "one with a byte below 0" 65 'minus\.model: piece [0-9]+ is a byte and has the text "<0x-1>", expected one as <0x41>' jsonl a.jsonl --tokenizer minus.model -o bad.h5
 run "a folder without a tokenizer" 66 'nothing: has no tokenizer\.json, tokenizer\.model or spiece\.model' jsonl a.jsonl --tokenizer nothing -o bad.h5
 run "a pattern with one" 64 'a sentencepiece model has its own' jsonl a.jsonl --tokenizer "$pieces" --pattern gpt2 -o bad.h5
 
