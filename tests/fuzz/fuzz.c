@@ -6,6 +6,7 @@
  * fuzz TARGET CORPUS FILE...: gives these files as they are. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +37,7 @@ const char *__asan_default_options(void)
 }
 #endif
 
-enum { BATCH = 1000, SILENCE = 10, FILES = 64, LOST = 3 };
+enum { BATCH = 1000, SILENCE = 10, FILES = 256, LOST = 3 };
 
 /* Seen by parent and child. */
 struct progress {
@@ -150,6 +151,8 @@ static pid_t start(const struct fuzz_target *t, uint64_t seed, uint64_t first, u
         return pid;
     limit();
     dup2(said, STDERR_FILENO);
+    close(STDIN_FILENO);
+    open("/dev/null", O_RDONLY);
     struct fuzz_input in = { .at = malloc(FUZZ_ROOM + 1) };
     for (uint64_t i = first; i < end; i++) {
         make(t, seed, i, &in);

@@ -22,6 +22,12 @@ bail()
 mkdir corpus || exit 99
 cp "$src"/tests/fuzz/corpus/* "$src"/tests/text/small/pieces-*.model corpus/
 cp "$src/tests/text/small/chat.json" corpus/tokenizer-chat.json
+# a model of each family
+sed -n 's/^{"name": "\([a-z0-9_.-]*\)", "config": \({.*}\), "seed".*/\1 \2/p' "$src/tests/parity/parity.json" |
+    while read -r name config; do
+        echo "$config" >"corpus/model-$name.json"
+    done
+[ -f corpus/model-llama.json ] || bail 'no models in parity.json'
 "$piper" data text "$src/README" -o corpus/tokens.h5 >log 2>&1 || bail "piper data failed"
 "$piper" data jsonl corpus/lines-few.jsonl --tokenizer corpus/tokenizer-bytes.json -o corpus/tokens-2.h5 >log 2>&1 ||
     bail "piper data jsonl failed"

@@ -14,13 +14,61 @@
 #include "text/tokenizer.h"
 #include "tests/fuzz/fuzz.h"
 
-static char job[4200], run_dir[4200], corpus_dir[4096];
+static char run_dir[4200], corpus_dir[4096];
+
+/* Files of the corpus that a command line may name. One that is told to write there does: what was there comes back before the next. */
+static struct known {
+    const char *word, *name;
+    char path[4200];
+    struct stat as;
+    char *at;
+} known[] = {
+    { .word = "JOB", .name = "job.h5" },
+    { .word = "MODEL", .name = "model-moe.json" },
+    { .word = "STRATEGY", .name = "strategy-grid.json" },
+    { .word = "TRAIN", .name = "train-all.json" },
+    { .word = "LINES", .name = "lines-few.jsonl" },
+    { .word = "TOKENIZER", .name = "tokenizer-bytes.json" },
+    { .word = "TOKENS", .name = "tokens.h5" },
+};
+enum { KNOWN = sizeof known / sizeof *known };
+static char *const job = known[0].path;
+
+static void give_up(const char *path)
+{
+    perror(path);
+    exit(99);
+}
 
 void fuzz_open_commands(const char *corpus)
 {
     snprintf(corpus_dir, sizeof corpus_dir, "%s", corpus);
-    snprintf(job, sizeof job, "%s/job.h5", corpus);
     snprintf(run_dir, sizeof run_dir, "%s/run", corpus);
+    for (struct known *k = known; k < known + KNOWN; k++) {
+        snprintf(k->path, sizeof k->path, "%s/%s", corpus, k->name);
+        FILE *f = fopen(k->path, "rb");
+        if (!f || fstat(fileno(f), &k->as) != 0)
+            give_up(k->path);
+        k->at = mem_alloc((size_t)k->as.st_size + 1);
+        if (fread(k->at, 1, (size_t)k->as.st_size, f) != (size_t)k->as.st_size)
+            give_up(k->path);
+        fclose(f);
+    }
+}
+
+static void restore_known(void)
+{
+    for (struct known *k = known; k < known + KNOWN; k++) {
+        struct stat is = { 0 };
+        if (lstat(k->path, &is) == 0 && is.st_ino == k->as.st_ino && is.st_size == k->as.st_size &&
+            is.st_mtim.tv_sec == k->as.st_mtim.tv_sec && is.st_mtim.tv_nsec == k->as.st_mtim.tv_nsec)
+            continue;
+        FILE *f = fopen(k->path, "wb");
+        if (!f || fwrite(k->at, 1, (size_t)k->as.st_size, f) != (size_t)k->as.st_size || fflush(f) != 0 ||
+            fstat(fileno(f), &k->as) != 0)
+            give_up(k->path);
+        fclose(f);
+    }
 }
 
 int fuzz_run_command(const struct command *c, char **argv)
@@ -55,12 +103,14 @@ static char *lines_of(const struct fuzz_input *in, char *words[WORDS + 1], int *
     return text;
 }
 
-/* A command, then its arguments, a line each. JOB and RUN are those of the corpus; other files are of the current folder, where a '/'
- * leads nowhere. */
+/* A command, then its arguments, a line each. RUN and the words of known[] are those of the corpus; other files are of the current folder,
+ * where a '/' leads nowhere. */
 int fuzz_run_options(const struct fuzz_input *in, const char *path)
 {
-    static const struct command *const commands[] = { &command_plan, &command_trace, &command_report, &command_plot,
-                                                      &command_checkpoint };
+    static const struct command *const commands[] = { &command_plan,     &command_trace,      &command_report,
+                                                      &command_plot,     &command_checkpoint, &command_build,
+                                                      &command_tune,     &command_data,       &command_eval,
+                                                      &command_generate, &command_info };
     const struct command *c = commands[0];
     char *words[WORDS + 1];
     int n;
@@ -73,8 +123,11 @@ int fuzz_run_options(const struct fuzz_input *in, const char *path)
         for (char *at = words[i]; *at; at++)
             if (*at == '/')
                 *at = '_';
-        words[i] = strcmp(words[i], "JOB") == 0 ? job : strcmp(words[i], "RUN") == 0 ? run_dir : words[i];
+        words[i] = strcmp(words[i], "RUN") == 0 ? run_dir : words[i];
+        for (struct known *k = known; k < known + KNOWN; k++)
+            words[i] = strcmp(words[i], k->word) == 0 ? k->path : words[i];
     }
+    restore_known();
     int accepted = n ? fuzz_run_command(c, words) : 0;
     mem_free(text);
     return accepted;
@@ -129,10 +182,8 @@ static const char *store_in(const struct fuzz_input *in, const char *folder, con
     mkdir(folder, 0777);
     snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *f = fopen(path, "wb");
-    if (!f || fwrite(in->at + from, 1, in->n - from, f) != in->n - from || fclose(f) != 0) {
-        perror(path);
-        exit(99);
-    }
+    if (!f || fwrite(in->at + from, 1, in->n - from, f) != in->n - from || fclose(f) != 0)
+        give_up(path);
     return name;
 }
 
@@ -163,10 +214,8 @@ static int open_tokenizer(const char *folder)
     snprintf(from, sizeof from, "%s/tokenizer-bytes.json", corpus_dir);
     snprintf(to, sizeof to, "%s/tokenizer.json", folder);
     char *path = realpath(from, NULL);
-    if (!path || (symlink(path, to) != 0 && access(to, R_OK) != 0)) {
-        perror(to);
-        exit(99);
-    }
+    if (!path || (symlink(path, to) != 0 && access(to, R_OK) != 0))
+        give_up(to);
     free(path);
     enum status st = tokenizer_open(folder, NULL, &t, &e);
     if (st == ST_OK)
@@ -189,8 +238,10 @@ int fuzz_run_run(const struct fuzz_input *in, const char *path)
     snprintf(folder, sizeof folder, "%s.run", path);
     store_in(in, folder, files[2]);
     char *report[] = { (char[]){ "report" }, folder, (char[]){ "-o" }, (char[]){ "-" }, NULL };
-    char *plot[] = { (char[]){ "plot" }, folder, (char[]){ "-o" }, (char[]){ "fuzz.svg" }, NULL };
-    return fuzz_run_command(&command_report, report) & fuzz_run_command(&command_plot, plot);
+    char *plot[] = { (char[]){ "plot" }, folder, (char[]){ "-o" }, (char[]){ "-" }, NULL };
+    char *watch[] = { (char[]){ "watch" }, folder, (char[]){ "--once" }, NULL };
+    return fuzz_run_command(&command_report, report) & fuzz_run_command(&command_plot, plot) &
+           fuzz_run_command(&command_watch, watch);
 }
 
 /* ---- what an accepted file says ---- */
@@ -224,10 +275,8 @@ int fuzz_show_trace(const char *path)
     char *perfetto[] = { (char[]){ "trace" }, folder, (char[]){ "--perfetto" }, (char[]){ "-" }, NULL };
     mkdir(folder, 0777);
     unlink(trace);
-    if (link(path, trace) != 0) {
-        perror(trace);
-        exit(99);
-    }
+    if (link(path, trace) != 0)
+        give_up(trace);
     return fuzz_run_command(&command_trace, summary) & fuzz_run_command(&command_trace, svg) &
            fuzz_run_command(&command_trace, perfetto);
 }
