@@ -8,8 +8,6 @@
 
 #include <inttypes.h>
 
-static const uint64_t huge = (uint64_t)1 << 48; /* bound of every count, so that no product of sizes overflows */
-
 #define WRONG(e, ...) err_set((e), ST_BUG, "plan", __VA_ARGS__)
 #define NEED(cond, e, ...)                \
     do {                                  \
@@ -64,7 +62,7 @@ static enum status check_header(const struct plan *p, struct err *e)
     NEED(h->optimizer < OPTIMIZERS && h->clip <= 1, e, "optimizer %u, clip %u", h->optimizer, h->clip);
     uint64_t total = 0;
     for (int a = 0; a < ARENA_COUNT; a++) {
-        NEED(h->arena_bytes[a] <= huge, e, "arena %d has %" PRIu64 " bytes", a, h->arena_bytes[a]);
+        NEED(h->arena_bytes[a] <= PLAN_MOST, e, "arena %d has %" PRIu64 " bytes", a, h->arena_bytes[a]);
         total += h->arena_bytes[a];
     }
     NEED(h->total_bytes == total, e, "total is %" PRIu64 " bytes, the arenas sum to %" PRIu64, h->total_bytes, total);
@@ -184,14 +182,14 @@ static enum status check_pieces(const struct plan *p, uint32_t bucket, struct er
         uint32_t i = b->first_piece + k;
         NEED(c->param < n_params && c->bucket == bucket, e, "piece %u: parameter %u or bucket %u (expected %u)", i,
              c->param, c->bucket, bucket);
-        NEED(c->first <= huge && c->count > 0 && inside(c->offset, c->count, b->elements), e,
+        NEED(c->first <= PLAN_MOST && c->count > 0 && inside(c->offset, c->count, b->elements), e,
              "piece %u: %" PRIu64 " elements at %" PRIu64 " of a bucket of %" PRIu64, i, c->count, c->offset,
              b->elements);
         NEED(c->split >= 1 && c->split <= p->h->world, e, "piece %u: split in %u", i, c->split);
         NEED(c->split == 1 ? c->owners == b->holders : c->owners < p->h->count[PLAN_S_GROUPS], e,
              "piece %u: owners are group %u", i, c->owners);
         NEED(c->part_of <= n_params && !c->pad, e, "piece %u: part of parameter %u", i, c->part_of);
-        NEED(c->run <= c->stride && c->stride <= huge &&
+        NEED(c->run <= c->stride && c->stride <= PLAN_MOST &&
                  (c->run ? (c->split > 1 || c->part_of) && c->count % c->run == 0 : !c->stride) &&
                  (c->split > 1 || !c->elements),
              e, "piece %u: rows of %" PRIu64 " elements of every %" PRIu64 ", split in %u", i, c->run, c->stride,
@@ -233,7 +231,7 @@ static enum status check_buckets(const struct plan *p, const uint32_t *group_siz
         NEED(b->holders < p->h->count[PLAN_S_GROUPS] && b->zero <= ZERO_PARAMS, e,
              "bucket %u: the replica group is group %u, zero is %u", i, b->holders, b->zero);
         uint32_t h = group_size[b->holders];
-        NEED(b->elements <= huge && b->elements % h == 0 && b->n_decay <= b->elements, e,
+        NEED(b->elements <= PLAN_MOST && b->elements % h == 0 && b->n_decay <= b->elements, e,
              "bucket %u: %" PRIu64 " elements, %" PRIu64 " decay, %u in the replica group", i, b->elements, b->n_decay,
              h);
         TRY(check_zero_group(p, i, group_size, h, e));
@@ -281,7 +279,7 @@ static enum status check_kernel(const struct plan *p, const struct plan_program 
     NEED(k->split < IR_SPLITS && ((!ours && p->h->share) || !k->split) &&
              (k->split ? k->parts > 0 && k->parts <= p->h->world : !k->parts),
          e, "kernel %u: split %u in %u", i, k->split, k->parts);
-    NEED(k->mask < (uint64_t)1 << OPERAND_COUNT && k->n <= huge, e, "kernel %u: mask %" PRIx64 ", n %" PRIu64, i,
+    NEED(k->mask < (uint64_t)1 << OPERAND_COUNT && k->n <= PLAN_MOST, e, "kernel %u: mask %" PRIx64 ", n %" PRIu64, i,
          k->mask, k->n);
     uint32_t n = (uint32_t)__builtin_popcountll(k->mask);
     NEED(k->first_operand == *next_operand && n <= p->h->count[PLAN_S_OPERANDS] - *next_operand, e,
@@ -317,7 +315,7 @@ static enum status check_programs(const struct plan *p, const struct model_size 
              "program %u: %u tokens, %u phases, group %u", i, g->tokens, g->phases, g->parts);
         for (uint32_t k = 0; k < g->n_slots; k++) {
             const struct plan_slot *s = &p->slots[slot + k];
-            NEED(s->bytes <= huge && s->access <= (PLAN_READ | PLAN_WRITE) && s->kind < SLOT_KINDS, e,
+            NEED(s->bytes <= PLAN_MOST && s->access <= (PLAN_READ | PLAN_WRITE) && s->kind < SLOT_KINDS, e,
                  "program %u: slot %u has %" PRIu64 " bytes, access %u, kind %u", i, k, s->bytes, s->access, s->kind);
         }
         for (uint32_t k = 0; k < g->n_kernels; k++)
@@ -460,7 +458,7 @@ static enum status check_fields(struct walk *w, uint32_t i)
          in->channel);
     NEED(!shape->sets || in->my_set < count[PLAN_S_SETS], w->e, "instruction %u: set %u", i, in->my_set);
     NEED(!shape->peer || in->peer_set < count[PLAN_S_SETS], w->e, "instruction %u: peer set %u", i, in->peer_set);
-    NEED(in->count <= huge && in->type <= IR_BYTE, w->e, "instruction %u: %" PRIu64 " elements of type %u", i,
+    NEED(in->count <= PLAN_MOST && in->type <= IR_BYTE, w->e, "instruction %u: %" PRIu64 " elements of type %u", i,
          in->count, in->type);
     NEED(in->seconds >= 0 && in->seconds < 1e9f, w->e, "instruction %u: the predicted time is not a duration", i);
     NEED(!plan_moves_rows(in) || in->count > 0, w->e, "instruction %u: rows of no elements", i);

@@ -78,6 +78,33 @@ static enum status check_target(const struct sched *s, struct err *e)
     return ST_OK;
 }
 
+/* Sizes are 64-bit numbers: what lowering adds up, a few times the values of a step, stays far below 2^64 bytes. */
+static enum status check_step(const struct sched *s, struct err *e)
+{
+    double elements = 0;
+    for (uint32_t t = 0; t < s->g->tensors.n; t++)
+        elements += (double)ir_shape_elements(&s->g->tensors.at[t].shape) * s->in->batch_size;
+    if (elements > 0x1p56)
+        return err_set(e, ST_INPUT, NULL,
+                       "a step of %u sequences of %u tokens computes %.3g values, expected at most 2^56; use fewer or "
+                       "shorter sequences",
+                       s->in->batch_size, s->g->seq_len, elements);
+    return ST_OK;
+}
+
+static enum status check_memory(const struct sched_output *out, struct err *e)
+{
+    for (uint32_t c = 0; c < out->n_classes; c++) {
+        const uint64_t bytes = ((const struct plan_header *)out->classes[c].blob)->total_bytes;
+        if (bytes > PLAN_MOST)
+            return err_set(e, ST_INPUT, NULL,
+                           "a rank of rank class %u needs %.4g TiB of memory, expected at most %.0f; use more ranks or "
+                           "a smaller job",
+                           c, (double)bytes * 0x1p-40, (double)PLAN_MOST * 0x1p-40);
+    }
+    return ST_OK;
+}
+
 static void say(const struct sched *s, const char *what)
 {
     if (s->in->progress)
@@ -169,6 +196,7 @@ static enum status lower_quietly(struct sched *s, struct sched_output *out, stru
 static enum status lower(struct sched *s, struct sched_output *out, struct err *e)
 {
     TRY(check_target(s, e));
+    TRY(check_step(s, e));
     TRY(run_passes(s, 0, false, e));
     if (!s->in->dump || (!s->overlaps && !s->peak))
         return peak_lower(s, out, e);
@@ -181,6 +209,7 @@ static enum status make_dag(struct sched *s, struct err *e)
 {
     struct sched_output out = { 0 };
     TRY(check_target(s, e));
+    TRY(check_step(s, e));
     TRY(run_passes(s, 0, false, e));
     const enum status st = s->overlaps ? lower_quietly(s, &out, e) : ST_OK;
     sched_output_release(&out);
@@ -196,6 +225,8 @@ enum status sched_compile(const struct sched_input *in, struct sched_output *out
     mem_hold(true);
     init(&s, in);
     enum status st = lower(&s, out, e);
+    if (st == ST_OK)
+        st = check_memory(out, e);
     out->compile_seconds = clock_now() - start;
     if (st == ST_OK) {
         start = clock_now();

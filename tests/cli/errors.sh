@@ -180,6 +180,9 @@ strategy "a peak that is no size" 65 '\$\[3\]\.peak: found "much", expected a nu
 strategy "a peak below what the order takes" 65 \
     '\$\[3\]\.peak: found 1e-05 GiB, but a rank takes at least [0-9.]* GiB in this order; allow that much' \
     "$two $(order 0,0,F 0,1,F | sed 's/"filters"/"peak":0.00001,&/')"
+printf '{"batch_size":2147483647,"seq_len":2147483647,"steps":1}' >vast.json
+bad "values of a step beyond all sizes" 65 '^piper: a step of 2147483647 sequences of 2147483647 tokens computes [0-9.e+]* values, expected at most 2\^56; use' build -m llama.json -s one.json -t vast.json -o bad.h5
+bad "memory beyond all sizes" 65 '^piper: a rank of rank class 0 needs [0-9.e+]* TiB of memory, expected at most 256; use more ranks' build -m llama.json -s one.json -t train.json --set model.hidden_size=8388608 --set model.head_dim=8 --set model.intermediate_size=8388608 -o bad.h5
 bad "control characters" 66 '^piper: a\?\[31mb\?\?: cannot be read' build -m llama.json -s "$(printf 'a\033[31mb\302\233')" -t train.json -o bad.h5
 strategy "a tag that is true" 65 '\$\[0\]\.filter\.PP: found true, expected a number, a numeric string, a range "8-15" or "0-62:2", "\*", "-" or null' \
     '{"op":"place","filter":{"PP":true},"devices":[0]}'
