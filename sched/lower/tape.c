@@ -344,7 +344,9 @@ static void tape_forwards(struct tape_builder *tape)
         vec_add(&forwards, k);
     }
     mem_free(read);
-    uint32_t n = t->steps.n;
+    if (forwards.n == 0)
+        return;
+    const uint32_t n = t->steps.n;
     vec_grow(&t->steps, forwards.n);
     memmove(t->steps.at + forwards.n, t->steps.at, n * sizeof *t->steps.at);
     for (uint32_t i = 0; i < forwards.n; i++)

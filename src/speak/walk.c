@@ -121,7 +121,7 @@ void walk_close(struct walk *w)
 static unsigned char *fresh(const struct walk *w, uint32_t tensor)
 {
     const struct walk_tensor *t = &w->tensors[tensor];
-    return t->at + (t->kept ? w->past * t->row_bytes : 0);
+    return t->kept ? t->at + w->past * t->row_bytes : t->at;
 }
 
 static void bind(struct walk *w, const struct ir_node_op *o, struct op_args *a)

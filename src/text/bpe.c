@@ -94,7 +94,9 @@ void bpe_finish(struct bpe *b)
     for (uint32_t id = 0; id < b->vocabulary.n; id++) {
         uint32_t n;
         const char *t = vocabulary_bytes(&b->vocabulary, id, &n);
-        for (const char *p = t, *end = t + n; t && (p = memmem(p, (size_t)(end - p), mark, 3)); p += 3)
+        if (!t)
+            continue;
+        for (const char *p = t, *end = t + n; (p = memmem(p, (size_t)(end - p), mark, 3)); p += 3)
             if (p > t) {
                 const char *before = utf8_back(p);
                 const uint32_t c = utf8_next(&before);
