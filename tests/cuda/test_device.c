@@ -159,7 +159,7 @@ START_TEST(an_event_of_outside_is_refused)
     ops->capture_begin(ops->stream(0));
     ops->wait(ops->stream(0), 0);
     ck_assert_ptr_nonnull(strstr(ops->error(), "905"));
-    ops->capture_end(ops->stream(0));
+    ops->graph_release(ops->capture_end(ops->stream(0)));
     ops->close();
 }
 END_TEST
@@ -170,7 +170,7 @@ START_TEST(waiting_for_the_device_is_refused_in_a_capture)
     ops->capture_begin(ops->stream(0));
     ops->synchronize();
     ck_assert_ptr_nonnull(strstr(ops->error(), "900"));
-    ops->capture_end(ops->stream(0));
+    ops->graph_release(ops->capture_end(ops->stream(0)));
     ops->close();
 }
 END_TEST

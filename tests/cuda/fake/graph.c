@@ -74,7 +74,9 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     for (uint32_t s = 0; s < g->streams.n; s++)
         g->streams.at[s]->into = NULL;
     fake_capture = NULL;
-    *graph = g;
+    *graph = good ? g : NULL;
+    if (!good)
+        cudaGraphDestroy(g);
     return good ? cudaSuccess : fake_error(cudaErrorStreamCaptureUnjoined);
 }
 
