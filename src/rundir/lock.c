@@ -473,6 +473,7 @@ enum status lock_look(const struct dir *dir, bool *running, struct lock_owner *o
     uint64_t bytes;
     int fd;
     *running = false;
+    *owner = (struct lock_owner){ .job = "none" };
     bool there;
     TRY(dir_find(dir, lock_name, &there, e));
     if (!there)

@@ -47,7 +47,7 @@ const char *lock_run(const struct lock *l);
 enum { LOCK_NEWS = 1024 };
 bool lock_news(struct lock *l, char text[LOCK_NEWS]);
 
-/* Who runs in the folder? *running false: nobody. ST_IO: the file cannot be read. */
+/* Who runs in the folder? *running false: nobody, and owner is the last one where its run[0] is not 0. ST_IO: the file cannot be read. */
 enum status lock_look(const struct dir *dir, bool *running, struct lock_owner *owner, struct err *e);
 
 #endif

@@ -29,7 +29,7 @@ LC_ALL=C.UTF-8 "$piper" watch ended >braille && grep -q "$(printf '\342\240\|\34
 result 'no terminal: once, without escapes; the curve in Braille'
 
 printf 'x,2,3\nstep\n' >>ended/metrics.csv && printf 'a \033[31mred\033[0m line\n' >>ended/log.txt && once ended 'ended: finished' 'a ?\[31mred' &&
-    mkdir hostile && printf 'step,loss\n%s\n' "$(head -c 300000 /dev/zero | tr '\0' 9)" >hostile/metrics.csv && once hostile 'no checkpoint yet'
+    mkdir hostile && printf 'step,loss\n%s\n' "$(head -c 300000 /dev/zero | tr '\0' 9)" >hostile/metrics.csv && once hostile 'hostile: nothing has run here yet' 'no checkpoint yet'
 result 'lines that are none, and control characters'
 
 build long gpt2 zero3 train.steps=1000000

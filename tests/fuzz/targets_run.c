@@ -147,13 +147,29 @@ int fuzz_run_halt(const struct fuzz_input *in, const char *path)
     return taken && memchr(r.by, 0, sizeof r.by);
 }
 
-int fuzz_run_lock(const struct fuzz_input *in, const char *path)
+/* Whatever it says of the owner, it says. */
+static int look_for_owner(const struct dir *folder)
 {
     struct err e = { 0 };
     struct lock_owner owner;
     bool running;
-    struct dir folder = store(in, path, "lock");
-    enum status st = lock_look(&folder, &running, &owner, &e);
-    dir_close(&folder);
+    memset(&owner, '\b', sizeof owner);
+    enum status st = lock_look(folder, &running, &owner, &e);
+    const char *texts[] = { owner.run, owner.host, owner.since, owner.job };
+    for (size_t i = 0; st == ST_OK && i < sizeof texts / sizeof *texts; i++)
+        if (texts[i][0] == '\b')
+            abort();
     return fuzz_answer(st, &e);
+}
+
+int fuzz_run_lock(const struct fuzz_input *in, const char *path)
+{
+    char lock[4400];
+    struct dir folder = store(in, path, "lock");
+    int accepted = look_for_owner(&folder);
+    snprintf(lock, sizeof lock, "%s.run/lock", path);
+    unlink(lock);
+    accepted &= look_for_owner(&folder);
+    dir_close(&folder);
+    return accepted;
 }
