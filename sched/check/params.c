@@ -255,19 +255,26 @@ static void index_in_group(const struct check *c, uint32_t cls, uint32_t group, 
     }
 }
 
-/* Do all devices of a set hold the same block? index: of devices in the sets of the owners. */
-static bool holds_one_block(const struct plan *p, uint32_t set, const uint32_t *index, uint32_t members,
-                            const struct plan_piece *piece)
+/* Who holds blocks of a split parameter. index: of devices in the sets of the owners, of `members` each; holding: devices with one block. */
+struct block_holders {
+    const struct plan_piece *piece;
+    const uint32_t *index;
+    uint32_t members, holding;
+};
+
+/* Are the devices of n sets all that hold one block? */
+static bool hold_one_block(const struct plan *p, uint32_t set, uint32_t n, const struct block_holders *of)
 {
     uint64_t first = UINT64_MAX;
-    uint32_t device;
-    for (struct plan_walk w = plan_walk(p, set); plan_next(&w, &device);) {
-        const uint64_t block = (uint64_t)index[device] * piece->split / members;
-        if (first != UINT64_MAX && block != first)
-            return false;
-        first = block;
-    }
-    return true;
+    uint32_t device, size = 0;
+    for (uint32_t k = set; k < set + n; k++)
+        for (struct plan_walk w = plan_walk(p, k); plan_next(&w, &device); size++) {
+            const uint64_t block = (uint64_t)of->index[device] * of->piece->split / of->members;
+            if (first != UINT64_MAX && block != first)
+                return false;
+            first = block;
+        }
+    return size == of->holding;
 }
 
 /* Devices of a class with one block of a split parameter, in the sets of its owners; 0: these have other sizes. members: of a set. */
@@ -316,14 +323,13 @@ static enum status check_split_holders(const struct check *c, uint32_t cls, uint
     if (st == ST_OK && (n != n_holding || !here))
         st = check_wrong(c, RULE_HOLDERS, at, "bucket %u: its replica group is not the rank classes that hold %s",
                          bucket, name);
-    uint32_t n_sets = holders->kind == PLAN_GROUP_EACH ? holders->n_sets : 1;
-    for (uint32_t s = 0; s < n_sets && st == ST_OK; s++) {
-        const uint32_t set = holders->first_set + s;
-        if (k->p->sets[set].size != holding || !holds_one_block(k->p, set, index, members, piece))
+    const uint32_t at_once = holders->kind == PLAN_GROUP_EACH ? 1 : holders->n_sets;
+    for (uint32_t s = 0; s < holders->n_sets && st == ST_OK; s += at_once)
+        if (!hold_one_block(k->p, holders->first_set + s, at_once,
+                            &(struct block_holders){ piece, index, members, holding }))
             st = check_wrong(c, RULE_HOLDERS, at,
                              "bucket %u: set %u of its replica group is not the %u devices with one block of %s",
-                             bucket, set, holding, name);
-    }
+                             bucket, holders->first_set + s, holding, name);
     mem_free(index);
     return st;
 }

@@ -67,6 +67,18 @@ EXAMPLE(border_over_other_group)
 {
     return over_other_group(b, nth_border(b, PLAN_OP_COUNT, nth / b->groups.n), nth);
 }
+/* Devices with other blocks of a parameter count as its holders: gradients of different blocks would be added up. */
+EXAMPLE(holders_of_other_blocks)
+{
+    for (uint32_t i = 0; i < b->pieces.n; i++) {
+        struct plan_group *g = &b->groups.at[b->buckets.at[b->pieces.at[i].bucket].holders];
+        if (b->pieces.at[i].split > 1 && g->kind == PLAN_GROUP_EACH && g->n_sets > 1 && nth-- == 0) {
+            g->kind = PLAN_GROUP_UNION;
+            return true;
+        }
+    }
+    return false;
+}
 EXAMPLE(buffer_of_other_layout)
 {
     for (uint32_t i = 0; i < b->buffers.n && b->h.share; i++)
@@ -223,14 +235,10 @@ EXAMPLE(another_part_of_a_parameter)
     }
     return false;
 }
-/* What is gathered is read, where the own part stands. */
-EXAMPLE(own_part_read_as_whole)
+/* Every RUN that reads buffer `whole` reads `own` instead; false: none reads it. */
+static bool read_instead(struct plan_builder *b, uint32_t whole, uint32_t own)
 {
-    const uint32_t gather = nth_border(b, PLAN_ALL_GATHER, nth);
-    if (gather == PLAN_NONE)
-        return false;
-    const struct plan_base *from = &b->bases.at[b->instrs.at[gather].first_base], *to = from + 1;
-    const uint32_t own = from->buffer, whole = to->buffer;
+    bool any = false;
     for (uint32_t i = 0; i < b->instrs.n; i++)
         for (uint32_t k = 0; k < b->instrs.at[i].n_bases && b->instrs.at[i].op == PLAN_RUN; k++) {
             struct plan_base *base = &b->bases.at[b->instrs.at[i].first_base + k];
@@ -238,9 +246,20 @@ EXAMPLE(own_part_read_as_whole)
                 b->buffers.at[own].bytes = b->buffers.at[whole].bytes;
                 base->buffer = own;
                 base->offset = b->buffers.at[own].offset;
+                any = true;
             }
         }
-    return true;
+    return any;
+}
+/* What is gathered is read, where the own part stands; counts of experts are read by no RUN. */
+EXAMPLE(own_part_read_as_whole)
+{
+    for (uint32_t n = 0, gather; (gather = nth_border(b, PLAN_ALL_GATHER, nth + n)) != PLAN_NONE; n++) {
+        const struct plan_base *from = &b->bases.at[b->instrs.at[gather].first_base], *to = from + 1;
+        if (read_instead(b, to->buffer, from->buffer))
+            return true;
+    }
+    return false;
 }
 /* The gather of numbers number nth, between two pieces of a program. */
 static uint32_t nth_numbers(const struct plan_builder *b, uint32_t nth)
@@ -471,6 +490,7 @@ const struct mutant mutants_of_share[] = {
     MUTANT(a_sum_of_terms_is_left_out, "value", 10),
     MUTANT(a_gather_comes_too_early, "value", 10),
     MUTANT(border_over_other_group, "layout", 50),
+    MUTANT(holders_of_other_blocks, "holders", 40),
     MUTANT(buffer_of_other_layout, "layout", 50),
     MUTANT(program_of_other_tokens, "layout", 10),
     MUTANT(kernel_of_other_split, "shards", 10),
