@@ -499,7 +499,10 @@ static enum status check_extra(struct walk *w, uint32_t k)
          "instruction %u: ROUNDS repeats the next %" PRIu64 " instructions, %u follow", i, in->count,
          l->n_instr - k - 1);
     w->rounds_end = k + 1 + (uint32_t)in->count;
-    return ST_OK;
+    for (uint32_t x = 1; x <= in->count; x++)
+        if (in[x].op == PLAN_TO_EXPERTS || in[x].op == PLAN_FROM_EXPERTS)
+            return ST_OK;
+    return WRONG(w->e, "instruction %u: ROUNDS repeats no exchange of rows", i);
 }
 
 static enum status check_list(struct walk *w)

@@ -1,11 +1,17 @@
 /* Rounds of experts (PLAN_ROUNDS): what is repeated runs as often on all members of the group, for rows of rounds that nobody else carries,
- * and leaves the plan right however often it runs, also never. Here: that its instructions belong together, that all members know one matrix of
- * counts, and that each exchange of round 0 has one of further rounds beside it. That a round finds nothing of the one before it, and
- * what is outside nothing of a round, is the matter of memory.c. */
+ * and leaves the plan right however often it runs, also never. Here: that its instructions belong together and come once, that all members know
+ * one matrix of counts, and that each exchange of round 0 has one of further rounds beside it. That a round finds nothing of the one before
+ * it, and what is outside nothing of a round, is the matter of memory.c: so a ROUNDS that lacks a pass or an exchange in between reads what
+ * it has not written.
+ *
+ * Who exchanges is said once, of the exchanges (values.c): with the owners of the experts' blocks, who are of one rank class. The counts of
+ * all are gathered from the same members in the same order, since the exchanges take them; and they are those of the ROUNDS, since its
+ * exchanges take no others. */
 #include "ir/freeze.h"
 #include "sched/check/values.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 
 struct rounds {
     struct check *c;
@@ -33,12 +39,11 @@ static uint32_t whole_side(const struct plan_instr *in)
     return in->op == PLAN_FROM_EXPERTS;
 }
 
-/* The first exchange that a ROUNDS repeats. */
+/* The first exchange that a ROUNDS repeats: plan_open() has found one. */
 static uint32_t first_exchange(const struct rounds *r, uint32_t begin)
 {
-    const uint32_t end = begin + 1 + (uint32_t)r->in[begin].count;
     uint32_t i = begin + 1;
-    while (i < end && !is_exchange(&r->in[i]))
+    while (!is_exchange(&r->in[i]))
         i++;
     return i;
 }
@@ -50,49 +55,30 @@ static uint64_t rows_of_round(const struct rounds *r, uint32_t i)
     return b->arena == ARENA_WORK ? r->p->buffers[b->buffer].bytes / row : 0;
 }
 
-static uint32_t group_of(const struct rounds *r, uint32_t i)
-{
-    return r->p->channels[r->in[i].channel].group;
-}
-
 static enum status wrong(const struct rounds *r, uint32_t i, const char *what)
 {
     return check_wrong(r->c, RULE_ROUNDS, (struct check_place){ r->cls, r->l, i }, "%s", what);
 }
 
-/* Of the microbatch, over the group and with the counts of the ROUNDS; as many rows a round as in its first exchange. */
+/* With the counts of the ROUNDS; as many rows a round as in its first exchange. */
 static enum status check_exchange(const struct rounds *r, uint32_t begin, uint32_t i)
 {
-    if (!check_same_members(r->c, r->cls, group_of(r, begin), group_of(r, i), true) ||
-        base(r, i, 2)->buffer != base(r, begin, 0)->buffer || base(r, i, 2)->arena != ARENA_WORK)
-        return wrong(r, i, "has other members or other counts than the ROUNDS that repeats it");
+    if (base(r, i, 2)->buffer != base(r, begin, 0)->buffer)
+        return wrong(r, i, "has other counts than the ROUNDS that repeats it");
     const uint64_t rows = rows_of_round(r, i), first = rows_of_round(r, first_exchange(r, begin));
-    if (rows != first || rows == 0)
+    if (rows != first)
         return check_wrong(r->c, RULE_ROUNDS, (struct check_place){ r->cls, r->l, i },
                            "has room for %" PRIu64 " rows in a round, the first exchange that is repeated for %" PRIu64,
                            rows, first);
     return ST_OK;
 }
 
-/* Of a dispatch, again: its rows are sent again. */
-static bool is_dispatch(const struct rounds *r, const struct plan_program *g)
-{
-    bool all = g->n_kernels > 0;
-    for (uint32_t k = g->first_kernel; k < g->first_kernel + g->n_kernels; k++)
-        all = all && r->p->kernels[k].op == IR_OP_DISPATCH && r->p->kernels[k].again;
-    return all;
-}
-
-/* Experts of the group's devices, with the counts of the round; gradients are added to. */
+/* The same experts with the counts of the round; gradients are added to. What is of no pass makes, of what is outside, the same in each round:
+ * a dispatch whose rows are sent again. */
 static enum status check_extra_run(const struct rounds *r, uint32_t begin, uint32_t i)
 {
     const struct plan_program *g = &r->p->programs[r->in[i].program];
-    if (g->pass == IR_PASS_NONE && is_dispatch(r, g) && i < first_exchange(r, begin))
-        return ST_OK;
-    if (g->ep != check_group_size(r->c, r->cls, group_of(r, begin)) || g->eval != !r->l->train ||
-        r->c->classes[r->cls].programs[r->in[i].program].scalars)
-        return wrong(r, i, "is repeated, but is no pass of the experts of the ROUNDS");
-    for (uint32_t k = g->first_kernel; k < g->first_kernel + g->n_kernels; k++)
+    for (uint32_t k = g->first_kernel; k < g->first_kernel + g->n_kernels && g->pass != IR_PASS_NONE; k++)
         if (r->p->kernels[k].op != IR_OP_EXPERTS ||
             r->c->g->ops.at[r->p->kernels[k].graph_op].in[1] != r->in[begin].tensor)
             return wrong(r, i, "is repeated, but is no pass of the experts of the ROUNDS");
@@ -100,7 +86,7 @@ static enum status check_extra_run(const struct rounds *r, uint32_t begin, uint3
         const struct plan_base *b = base(r, i, k);
         const bool counts = b->arena == ARENA_WORK && r->p->slots[g->first_slot + k].kind == SLOT_TENSOR &&
                             r->p->buffers[b->buffer].what == r->in[begin].tensor;
-        if (counts && b->buffer != base(r, begin, 1)->buffer)
+        if (counts && g->pass != IR_PASS_NONE && b->buffer != base(r, begin, 1)->buffer)
             return wrong(r, i, "does not take the counts of the round");
         if (b->first)
             return wrong(r, i, "is repeated, but writes a gradient instead of adding to it");
@@ -108,47 +94,39 @@ static enum status check_extra_run(const struct rounds *r, uint32_t begin, uint3
     return ST_OK;
 }
 
-/* A forward alone, or a backward whole. */
+/* A forward alone, whose rounds are counted; or a backward, which adds to the gradients of the experts once. */
 static enum status check_passes(const struct rounds *r, uint32_t begin, uint32_t end)
 {
-    bool has[IR_PASS_NONE + 1] = { false }, trains = false;
-    for (uint32_t i = begin + 1; i < end; i++)
-        if (r->in[i].op == PLAN_RUN) {
-            has[r->in[i].pass] = true;
-            const struct plan_program *g = &r->p->programs[r->in[i].program];
-            const struct ir_node_op *op = &r->c->g->ops.at[r->p->kernels[g->first_kernel].graph_op];
+    uint32_t times[IR_PASS_NONE] = { 0 };
+    bool trains = false;
+    for (uint32_t i = begin + 1; i < end; i++) {
+        const struct plan_program *g = r->in[i].op == PLAN_RUN ? &r->p->programs[r->in[i].program] : NULL;
+        for (uint32_t k = 0; g && g->pass != IR_PASS_NONE && k < g->n_kernels; k++) {
+            const struct plan_kernel *kernel = &r->p->kernels[g->first_kernel + k];
+            const struct ir_node_op *op = &r->c->g->ops.at[kernel->graph_op];
+            times[kernel->pass]++;
             trains = trains || (ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW) && ir_op_trains(r->c->g, op));
         }
-    const uint32_t pass = r->in[begin].pass;
-    const bool back = has[IR_PASS_B] || has[IR_PASS_BI] || has[IR_PASS_BW];
-    const bool fits = pass == IR_PASS_F ? has[IR_PASS_F] && !back
-                      : pass == IR_PASS_B
-                          ? has[IR_PASS_B] && !has[IR_PASS_BI] && !has[IR_PASS_BW]
-                          : pass == IR_PASS_BI && has[IR_PASS_BI] && !has[IR_PASS_B] && has[IR_PASS_BW] == trains;
-    return fits ? ST_OK : wrong(r, begin, "does not repeat all of its pass");
+    }
+    const bool forward = r->in[begin].pass == IR_PASS_F, back = times[IR_PASS_BI] || times[IR_PASS_BW];
+    if (forward == back)
+        return wrong(r, begin, "repeats another pass than its own");
+    return times[IR_PASS_BW] == (back && trains)
+               ? ST_OK
+               : wrong(r, begin, "does not add to each gradient of its experts once in a round");
 }
 
 static enum status check_begin(const struct rounds *r, uint32_t i)
 {
     const struct plan_instr *in = &r->in[i];
     const struct plan_base *b = base(r, i, 0);
-    const uint32_t *classes;
-    const uint64_t members = check_group_size(r->c, r->cls, group_of(r, i));
-    if (check_group_classes(r->c, r->cls, group_of(r, i), &classes) != 1)
-        return wrong(r, i, "is of a group with ranks of several rank classes");
-    const uint32_t first = first_exchange(r, i);
-    if (first > i + in->count || whole_side(&r->in[first]))
-        return wrong(r, i, "does not begin with rows to the experts");
     for (uint32_t k = 0; k < 2; k++)
-        if (b[k].arena != ARENA_WORK || r->p->buffers[b[k].buffer].role != SLOT_TENSOR ||
-            r->p->buffers[b[k].buffer].mb != in->mb || r->p->buffers[b[k].buffer].what != in->tensor ||
-            b[k].offset != r->p->buffers[b[k].buffer].offset)
-            return wrong(r, i, "has bases that are not counts of its microbatch");
-    if (r->p->buffers[b[0].buffer].bytes != members * r->p->buffers[b[1].buffer].bytes ||
-        r->p->buffers[b[1].buffer].bytes % (members * sizeof(int32_t)))
-        return wrong(r, i, "has bases that are not the counts of all members and of this one");
+        if (b[k].arena != ARENA_WORK)
+            return wrong(r, i, "has bases that are no buffers of counts");
+    if (r->p->buffers[b[0].buffer].what != in->tensor)
+        return wrong(r, i, "has counts of other experts");
     for (uint32_t k = 2; k < in->n_bases; k++)
-        if (check_bucket_of(r->p, &b[k], SLOT_GRAD) == PLAN_NONE || !plan_zeroed_bytes(r->p, &b[k]))
+        if (check_bucket_of(r->p, &b[k], SLOT_GRAD) == PLAN_NONE)
             return wrong(r, i, "zeroes what is no gradient");
     return ST_OK;
 }
@@ -172,11 +150,44 @@ static bool has_twin(const struct rounds *r, uint32_t i)
     const uint32_t whole = whole_side(&r->in[i]);
     const struct plan_base *b = base(r, i, whole);
     for (uint32_t k = b->arena == ARENA_WORK ? r->last[b->buffer] : PLAN_NONE; k != PLAN_NONE; k = r->before[k])
-        if (r->in[k].op == r->in[i].op && r->in[k].tensor == r->in[i].tensor &&
-            base(r, k, 2)->buffer == base(r, i, 2)->buffer && rows_of_round(r, k) == rows_of_round(r, i) &&
+        if (base(r, k, 2)->buffer == base(r, i, 2)->buffer && rows_of_round(r, k) == rows_of_round(r, i) &&
             (!whole || k < i))
             return true;
     return false;
+}
+
+/* Rounds of one pass of experts; in [instr] the number of their ROUNDS. */
+struct begun {
+    uint32_t tensor, instr;
+    uint16_t mb;
+    bool forward;
+};
+
+static int by_pass(const void *a, const void *b)
+{
+    const struct begun *x = a, *y = b;
+    return x->tensor != y->tensor ? (x->tensor > y->tensor) - (x->tensor < y->tensor)
+           : x->mb != y->mb       ? (x->mb > y->mb) - (x->mb < y->mb)
+                                  : x->forward - y->forward;
+}
+
+/* In a microbatch a ROUNDS for a forward and one for a backward: else gradients are added to again, or rounds counted. */
+static enum status check_once(const struct rounds *r)
+{
+    struct {
+        VEC(struct begun);
+    } all = { 0 };
+    enum status st = ST_OK;
+    for (uint32_t i = 0; i < r->n; i++)
+        if (r->in[i].op == PLAN_ROUNDS)
+            vec_add(&all, ((struct begun){ r->in[i].tensor, i, r->in[i].mb, r->in[i].pass == IR_PASS_F }));
+    if (all.n)
+        qsort(all.at, all.n, sizeof *all.at, by_pass);
+    for (uint32_t k = 1; k < all.n && st == ST_OK; k++)
+        if (by_pass(&all.at[k - 1], &all.at[k]) == 0)
+            st = wrong(r, all.at[k].instr, "comes twice for these experts and this microbatch");
+    vec_free(&all);
+    return st;
 }
 
 static enum status check_class(const struct rounds *r)
@@ -194,7 +205,7 @@ static enum status check_class(const struct rounds *r)
         if (is_exchange(&r->in[i]) && !plan_is_extra(&r->in[i]) && !has_twin(r, i))
             return wrong(r, i, "has no further rounds of the same rows");
     }
-    return ST_OK;
+    return check_once(r);
 }
 
 enum status check_rounds(struct check *c, const struct check_list *l)
@@ -219,13 +230,15 @@ enum status check_rounds(struct check *c, const struct check_list *l)
 /* Is the channel's group the one over which the counts in this buffer were gathered? */
 static bool are_everyones(const struct values *v, const struct plan_instr *in, const struct plan_base *b)
 {
-    return b->arena == ARENA_WORK && v->held[b->buffer].everyone &&
+    return v->held[b->buffer].everyone &&
            check_same_members(v->c, v->cls, v->held[b->buffer].everyone - 1, v->p->channels[in->channel].group, true);
 }
 
 bool rounds_counts(const struct values *v, const struct plan_instr *in)
 {
-    return in->op == PLAN_ALL_GATHER && in->tensor < v->c->g->tensors.n && v->experts[in->tensor] != PLAN_NONE;
+    const uint32_t op = in->op == PLAN_ALL_GATHER && in->tensor < v->c->g->tensors.n ? v->experts[in->tensor]
+                                                                                     : PLAN_NONE;
+    return op != PLAN_NONE && v->c->g->ops.at[op].in[1] == in->tensor;
 }
 
 enum status rounds_gather(struct values *v, uint32_t i, const struct plan_instr *in)
@@ -233,21 +246,17 @@ enum status rounds_gather(struct values *v, uint32_t i, const struct plan_instr 
     const struct plan_base *b = &v->p->bases[in->first_base];
     const struct plan_buffer *f[2];
     const struct ir_shape s = check_rows_of(v->c, in->tensor, check_own_tokens(v->c, v->cls));
-    const uint32_t group = v->p->channels[in->channel].group;
-    const uint64_t count = ir_shape_elements(&s) * v->microbatch_size;
-    bool fits = s.dtype == IR_I32 && in->type == IR_I32 && in->count == count;
+    bool fits = in->type == IR_I32 && in->count == ir_shape_elements(&s) * v->microbatch_size;
     for (uint32_t k = 0; k < 2; k++) {
         f[k] = b[k].arena == ARENA_WORK ? &v->p->buffers[b[k].buffer] : NULL;
         fits = fits && f[k] && f[k]->role == SLOT_TENSOR && f[k]->what == in->tensor && f[k]->mb == in->mb &&
-               b[k].offset == f[k]->offset &&
-               f[k]->bytes == count * sizeof(int32_t) * (k ? check_group_size(v->c, v->cls, group) : 1);
+               f[k]->layout == f[0]->layout;
     }
-    if (!fits || v->held[b[0].buffer].away || v->held[b[0].buffer].everyone)
+    if (!fits || v->held[b[0].buffer].away)
         return check_wrong(v->c, RULE_ROUNDS, (struct check_place){ v->cls, v->l, i },
                            "does not gather the counts of a microbatch from all members");
-    TRY(values_experts(v, i, in));
     v->held[b[1].buffer].away = false;
-    v->held[b[1].buffer].everyone = group + 1;
+    v->held[b[1].buffer].everyone = v->p->channels[in->channel].group + 1;
     return ST_OK;
 }
 
@@ -262,9 +271,9 @@ enum status rounds_exchange(const struct values *v, uint32_t i, const struct pla
 enum status rounds_begin(struct values *v, uint32_t i, const struct plan_instr *in)
 {
     const struct plan_base *b = &v->p->bases[in->first_base];
-    if (!are_everyones(v, in, b) || v->held[b[1].buffer].everyone)
+    if (!are_everyones(v, in, b))
         return check_wrong(v->c, RULE_ROUNDS, (struct check_place){ v->cls, v->l, i },
-                           "bases are not the counts of all members and a buffer for those of this one");
+                           "base 0 is not the counts of all members of its communicator");
     v->held[b[1].buffer].away = true;
     return ST_OK;
 }

@@ -264,7 +264,8 @@ static enum status check_moved(struct values *v, uint32_t i, const struct plan_i
     return ST_OK;
 }
 
-enum status values_experts(const struct values *v, uint32_t i, const struct plan_instr *in)
+/* Rows go to the members of the group in order, and so do the experts' blocks. */
+static enum status check_owners(const struct values *v, uint32_t i, const struct plan_instr *in)
 {
     const uint32_t op = v->experts[in->tensor], group = v->p->channels[in->channel].group;
     const uint32_t piece = op == PLAN_NONE ? PLAN_NONE : v->c->classes[v->cls].piece_of[v->c->g->ops.at[op].param[0]];
@@ -304,7 +305,7 @@ static enum status check_rows(struct values *v, uint32_t i, const struct plan_in
          v->c->g->tensors.at[f[2]->what].shape.dtype != IR_I32))
         return check_wrong(v->c, RULE_VALUE, at,
                            "bases 2 and 3 are not the counts of rows for each of %" PRIu64 " members", members);
-    TRY(values_experts(v, i, in));
+    TRY(check_owners(v, i, in));
     struct held *from = &v->held[v->p->bases[in->first_base].buffer],
                 *to = &v->held[v->p->bases[in->first_base + 1].buffer];
     to->sum = from->sum;

@@ -113,10 +113,8 @@ enum status heads_check_turn(const struct values *v, uint32_t program, uint32_t 
 bool heads_travel(const struct values *v, const struct plan_instr *in);
 enum status heads_exchange(struct values *v, uint32_t i, const struct plan_instr *in);
 
-/* ---- rows of experts (values.c), and their rounds (rounds.c) ---- */
+/* ---- rounds of experts (rounds.c) ---- */
 
-/* Rows go to the members of the group in order, and so do the experts' blocks. */
-enum status values_experts(const struct values *v, uint32_t i, const struct plan_instr *in);
 /* Is it a gather of the counts of experts? That, an exchange of rows, and a ROUNDS. */
 bool rounds_counts(const struct values *v, const struct plan_instr *in);
 enum status rounds_gather(struct values *v, uint32_t i, const struct plan_instr *in);

@@ -72,6 +72,12 @@ static const struct job {
                       "\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]" },
     { MODEL_DROPLESS, "[{\"op\":\"layout\",\"dp\":2,\"ep\":2,\"zero\":2,\"expert_bound\":1,\"overflow\":\"rounds\"},"
                       "{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":2}]" },
+    { MODEL_DROPLESS, "[{\"op\":\"layout\",\"dp\":4,\"ep\":2,\"zero\":2,\"expert_bound\":1,\"overflow\":\"rounds\"},"
+                      "{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":2}]" },
+    { MODEL_DROPLESS, "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2,\"expert_bound\":1,\"overflow\":\"rounds\"},"
+                      "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":2},{\"op\":\"recompute\",\"filter\":{},"
+                      "\"received\":\"again\"}]" },
+    { MODEL_MOE, "[{\"op\":\"layout\",\"cp\":2,\"dp\":1,\"ep\":2,\"expert_bound\":1,\"overflow\":\"rounds\"}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"dp\":2,\"zero\":1}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"dp\":2,\"ep\":2}]" },
 };
