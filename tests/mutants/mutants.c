@@ -162,6 +162,11 @@ static const struct plan_field *field_of(const struct mutant *m, const char **ta
     return &t.fields[m->field];
 }
 
+const char *mutants_field(const struct mutant *m, const char **table)
+{
+    return field_of(m, table)->key;
+}
+
 const char *mutants_text(const struct mutant *m, char text[128])
 {
     const char *table;
@@ -170,11 +175,23 @@ const char *mutants_text(const struct mutant *m, char text[128])
     return text;
 }
 
+struct reason {
+    const char *table, *field, *why;
+};
+
+/* Of n rules, the reason of that about the field of a mutant; NULL: none is. */
+static const char *reason_of(const struct mutant *m, const struct reason *rules, size_t n)
+{
+    const char *table, *field = mutants_field(m, &table);
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(rules[i].table, table) == 0 && strcmp(rules[i].field, field) == 0)
+            return rules[i].why;
+    return NULL;
+}
+
 const char *mutants_harmless(const struct mutant *m)
 {
-    static const struct {
-        const char *table, *field, *why;
-    } rules[] = {
+    static const struct reason rules[] = {
         { "programs", "seconds", "a prediction: simulation and emulation alone use it" },
         { "instrs", "seconds", "a prediction: simulation and emulation alone use it" },
         { "streams", "name", "for people; the members of a communicator are compared" },
@@ -182,10 +199,13 @@ const char *mutants_harmless(const struct mutant *m)
         { "streams", "priority", "resources of a device; the members of a communicator are compared" },
         { "buffers", "kind", "what its memory is counted as" },
     };
-    const char *table;
-    const struct plan_field *f = field_of(m, &table);
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-        if (strcmp(rules[i].table, table) == 0 && strcmp(rules[i].field, f->key) == 0)
-            return rules[i].why;
-    return NULL;
+    return reason_of(m, rules, sizeof rules / sizeof *rules);
+}
+
+const char *mutants_close(const struct mutant *m)
+{
+    static const struct reason rules[] = {
+        { "header", "zigzag", "a ring goes round with any order of the parts of a sequence" },
+    };
+    return reason_of(m, rules, sizeof rules / sizeof *rules);
 }

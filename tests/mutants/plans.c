@@ -1,7 +1,10 @@
-/* mpirun -n RANKS plans [DRAWN [SEED]]: the jobs below for this many ranks, compiled; of each all single-field mutants of its plans
- * (mutants.h), or DRAWN of them by SEED. Each is refused, by plan_open() or by a rule of the checker, or it changes nothing: a rule of
- * mutants_harmless() says so, or it is run for two steps and an evaluation, and parameters, moments and sums of all ranks have the bits
- * of the true plan. Prints what became of them, by table and by rule. */
+/* mpirun -n RANKS plans [DRAWN [SEED [PART PARTS]]]: the jobs below for this many ranks, compiled; of each all single-field mutants of its
+ * plans (mutants.h), or DRAWN of all jobs by SEED, not 0; of these each PARTS-th, from number PART of 1 to PARTS on. Each is refused, by
+ * plan_open() or by a rule of the checker, or it changes nothing: a rule of mutants_harmless() says so, or it is run for two steps and an
+ * evaluation: then it is refused at the start, or parameters, moments and sums of all ranks have the bits of the true plan; where
+ * mutants_close() says so, sums differ by rounding alone. Prints what became of them; of all mutants by field, in the lines "TABLE FIELD
+ * ANSWER NUMBER" that table.awk reads. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -68,6 +71,9 @@ static const struct job_row {
     { 2, IR_F32, OPT_SGD, MOE(""),
       "[{'op':'layout','pp':1,'dp':2,'ep':2,'zero':2,'expert_bound':1,'overflow':'rounds'},"
       "{'op':'schedule','kind':'zb-h1','microbatches':2}]" },
+    { 2, IR_F32, OPT_ADAMW, MOE(""),
+      "[{'op':'layout','pp':1,'dp':2,'ep':2,'expert_bound':1,'overflow':'rounds'},"
+      "{'op':'recompute','filter':{},'received':'again'}]" },
     { 2, IR_F32, OPT_ADAMW, GPT2,
       "[{'op':'layout','pp':2,'dp':1,'placement':'two-way'},{'op':'schedule','kind':'dualpipe','microbatches':8}]" },
     { 2, IR_F32, OPT_ADAMW, LLAMA,
@@ -97,6 +103,11 @@ static const struct job_row {
     { 4, IR_F32, OPT_ADAMW, MOE(""),
       "[{'op':'layout','dp':4,'ep':2,'zero':3,'zero_group':2,'zero_optimizer':'all'},"
       "{'op':'schedule','kind':'gpipe','microbatches':2}]" },
+    { 4, IR_F32, OPT_ADAMW, MOE(""),
+      "[{'op':'layout','pp':1,'dp':4,'ep':2,'zero':1,'expert_bound':1,'overflow':'rounds'}]" },
+    { 4, IR_BF16, OPT_SGD, MOE(""),
+      "[{'op':'layout','pp':2,'dp':2,'ep':2,'expert_bound':1,'overflow':'rounds'},"
+      "{'op':'schedule','kind':'1f1b','microbatches':2}]" },
 };
 enum { N_ROWS = sizeof rows / sizeof *rows };
 
@@ -107,13 +118,24 @@ struct job {
     struct plan *plans;         /* [out.n_classes] */
     struct plan_builder *apart; /* the same, taken apart */
     struct mutants mutants;
-    uint64_t result; /* of the true plans, on this rank */
+    struct result {
+        uint64_t bits;                        /* of parameters, moments and sums */
+        double sums[STEPS + 1][SCALAR_COUNT]; /* of each step, and of the evaluation */
+    } result;                                 /* of the true plans, on this rank */
 };
 
 /* What became of a mutant: the rule that refused it, or one of these. */
-enum { BY_OPEN = RULES, HARMLESS, RUN, ANSWERS };
-static uint64_t answers[ANSWERS], tables[PLAN_SECTIONS + 1][3]; /* by table: all, accepted by the checker, run */
+enum { BY_OPEN = RULES, BY_START, HARMLESS, RUN, CLOSE, ANOTHER, ANSWERS };
+enum { FIELDS = 32 };
+static uint64_t answers[PLAN_SECTIONS + 1][FIELDS][ANSWERS];
 static uint64_t bad;
+
+static const char *answer_name(uint32_t answer)
+{
+    static const char *const names[ANSWERS] = { [BY_OPEN] = "open", [BY_START] = "start", [HARMLESS] = "harmless",
+                                                [RUN] = "same",     [CLOSE] = "close",    [ANOTHER] = "another" };
+    return answer < RULES ? check_rule_name((enum check_rule)answer) : names[answer];
+}
 
 /* ---- the job ---------------------------------------------------------------------------------------------------- */
 
@@ -210,8 +232,8 @@ static uint64_t hash_state(const struct plan *p, struct exec *x)
     return h;
 }
 
-/* Bits of parameters, moments and sums on this rank after the steps of a plan. */
-static enum status run(const struct job *j, const struct plan *p, uint64_t *result, struct err *e)
+/* On this rank after the steps of a plan. It fails where this is refused, on all ranks. */
+static enum status run(const struct job *j, const struct plan *p, struct result *result, struct err *e)
 {
     const struct exec_setup setup = {
         .plan = p,
@@ -226,8 +248,6 @@ static enum status run(const struct job *j, const struct plan *p, uint64_t *resu
     };
     const struct exec_data data = { read_tokens, NULL };
     struct exec *x;
-    double sums[SCALAR_COUNT];
-    uint64_t h = 0;
     TRY(exec_open(&setup, &x, e));
     struct ir_graph own;
     ir_graph_borrow(&j->g, &own);
@@ -240,24 +260,16 @@ static enum status run(const struct job *j, const struct plan *p, uint64_t *resu
                                         .sample = (s - 1) * BATCH,
                                         .lr = 0.1,
                                         .data = &data };
-        exec_run(x, &step, sums);
-        h = number_hash(sums, sizeof sums, h);
+        exec_run(x, &step, result->sums[s - 1]);
     }
     const struct exec_step eval = { .list = plan_find_list(p, "eval"), .step = STEPS, .sample = 0, .data = &data };
-    exec_run(x, &eval, sums);
-    *result = number_hash(sums, sizeof sums, h) ^ hash_state(p, x);
+    exec_run(x, &eval, result->sums[STEPS]);
+    result->bits = number_hash(result->sums, sizeof result->sums, 0) ^ hash_state(p, x);
     exec_close(x);
     return ST_OK;
 }
 
 /* ---- mutants ---------------------------------------------------------------------------------------------------- */
-
-static void fail(const struct job *j, const struct mutant *m, const char *why)
-{
-    char text[128];
-    printf("rank %u: %s: %s: %s\n", world_rank(), j->row->strategy, mutants_text(m, text), why);
-    bad++;
-}
 
 static uint32_t rule_of(const struct err *e)
 {
@@ -289,30 +301,54 @@ static uint8_t judge(const struct job *j, const struct mutant *m)
     return answer;
 }
 
-static void run_mutant(const struct job *j, const struct mutant *m)
+/* Up to rounding. */
+static bool close_to(const struct result *a, const struct result *b)
+{
+    for (uint32_t s = 0; s <= STEPS; s++)
+        for (uint32_t k = 0; k < SCALAR_COUNT; k++)
+            if (!(fabs(a->sums[s][k] - b->sums[s][k]) <= 1e-5 * (1 + fabs(b->sums[s][k]))))
+                return false;
+    return true;
+}
+
+/* What became of a mutant that the checks accept. */
+static uint8_t run_mutant(const struct job *j, const struct mutant *m)
 {
     const uint32_t mine = j->out.class_of[world_rank()];
-    uint64_t bytes, was = mutants_apply(&j->apart[m->cls], m), result = 0;
+    uint64_t bytes, was = mutants_apply(&j->apart[m->cls], m);
     void *blob = plan_build(&j->apart[m->cls], &bytes);
     struct plan p = j->plans[mine];
+    struct result result = { 0 };
     struct err e = { 0 };
-    enum status st = ST_OK;
+    char text[128];
+    mutants_text(m, text);
     if (getenv("MUTANTS_SHOW") && world_rank() == 0) {
-        char text[128];
-        printf("runs %s: %s\n", j->row->strategy, mutants_text(m, text));
+        printf("runs %s: %s\n", j->row->strategy, text);
         fflush(stdout);
     }
     if (mine == m->cls)
-        st = plan_open(blob, bytes, j->g.ops.n, j->g.params.n, j->g.tensors.n, &p, &e);
-    if (st == ST_OK)
-        st = run(j, &p, &result, &e);
-    if (st != ST_OK)
-        fail(j, m, e.text);
-    else if (result != j->result)
-        fail(j, m, "accepted, and another result");
+        CHECK(plan_open(blob, bytes, j->g.ops.n, j->g.params.n, j->g.tensors.n, &p, &e) == ST_OK);
+    const enum status st = run(j, &p, &result, &e);
+    uint64_t differs[2] = { result.bits != j->result.bits, !close_to(&result, &j->result) };
+    world_max_u64(differs, 2);
     mutants_undo(&j->apart[m->cls], m, was);
     mem_free(blob);
+    if (st != ST_OK)
+        return BY_START;
+    if (!differs[0])
+        return RUN;
+    if (mutants_close(m) && !differs[1])
+        return CLOSE;
+    if (world_rank() == 0)
+        printf("%s: %s: accepted, and another result\n", j->row->strategy, text);
+    bad++;
+    return ANOTHER;
 }
+
+/* What is asked for: see the head of this file. */
+struct asked {
+    uint64_t drawn, seed, part, parts;
+};
 
 /* `drawn` of the mutants, in any order; 0: all as they are. */
 static void draw(struct mutants *all, uint64_t drawn, uint64_t *state)
@@ -328,7 +364,16 @@ static void draw(struct mutants *all, uint64_t drawn, uint64_t *state)
     all->n = (uint32_t)drawn;
 }
 
-static void run_job(const struct job_row *row, uint64_t drawn, uint64_t *state)
+/* Each parts-th of them. */
+static void take_part(struct mutants *all, uint64_t part, uint64_t parts)
+{
+    uint32_t n = 0;
+    for (uint64_t i = part - 1; i < all->n; i += parts)
+        all->at[n++] = all->at[i];
+    all->n = n;
+}
+
+static void run_job(const struct job_row *row, const struct asked *asked, uint64_t *state)
 {
     struct job j = { .row = row };
     struct err e = { 0 };
@@ -340,45 +385,45 @@ static void run_job(const struct job_row *row, uint64_t drawn, uint64_t *state)
         bad++;
     }
     if (st == ST_OK) {
-        draw(&j.mutants, drawn, state);
+        draw(&j.mutants, asked->drawn, state);
+        take_part(&j.mutants, asked->part, asked->parts);
         uint64_t *answer = mem_alloc(j.mutants.n * sizeof *answer + 8);
         for (uint32_t i = world_rank(); i < j.mutants.n; i += world_size())
             answer[i] = judge(&j, &j.mutants.at[i]);
         world_max_u64(answer, j.mutants.n);
         for (uint32_t i = 0; i < j.mutants.n; i++) {
             const struct mutant *m = &j.mutants.at[i];
-            answers[answer[i]]++;
-            tables[m->section][0]++;
-            tables[m->section][1] += answer[i] >= HARMLESS;
-            tables[m->section][2] += answer[i] == RUN;
             if (answer[i] == RUN)
-                run_mutant(&j, m);
+                answer[i] = run_mutant(&j, m);
+            answers[m->section][m->field][answer[i]]++;
         }
         mem_free(answer);
     }
     release(&j);
 }
 
-static void report(uint64_t seed, uint64_t failed)
+static void report(uint64_t failed)
 {
-#define NAME(id, record, field) #field,
-    static const char *const names[PLAN_SECTIONS + 1] = { PLAN_SECTION_LIST(NAME) "header" };
-    uint64_t all = 0;
-    for (uint32_t i = 0; i < ANSWERS; i++)
-        all += answers[i];
-    printf("%u ranks, seed %llu: %llu mutants, %llu refused by plan_open(), %llu harmless by a rule, %llu run with the "
-           "same result; %llu failures\n",
-           world_size(), (unsigned long long)seed, (unsigned long long)all, (unsigned long long)answers[BY_OPEN],
-           (unsigned long long)answers[HARMLESS], (unsigned long long)answers[RUN], (unsigned long long)failed);
-    printf("refused by rule:");
-    for (uint32_t i = 0; i < RULES; i++)
-        printf(" %s %llu", check_rule_name((enum check_rule)i), (unsigned long long)answers[i]);
-    printf("\nby table (mutants, accepted, run):");
-    for (uint32_t i = 0; i <= PLAN_SECTIONS; i++)
-        if (tables[i][0])
-            printf(" %s %llu %llu %llu;", names[i], (unsigned long long)tables[i][0], (unsigned long long)tables[i][1],
-                   (unsigned long long)tables[i][2]);
-    printf("\n");
+    uint64_t sums[ANSWERS + 1] = { 0 };
+    for (uint32_t t = 0; t <= PLAN_SECTIONS; t++)
+        for (uint32_t f = 0; f < FIELDS; f++)
+            for (uint32_t a = 0; a < ANSWERS; a++) {
+                sums[a] += answers[t][f][a];
+                sums[ANSWERS] += answers[t][f][a];
+                const struct mutant m = { .section = (uint16_t)t, .field = (uint16_t)f };
+                const char *table, *field = answers[t][f][a] ? mutants_field(&m, &table) : NULL;
+                if (field)
+                    printf("%s %s %s %llu\n", table, field, answer_name(a), (unsigned long long)answers[t][f][a]);
+            }
+    printf("%u ranks: %llu mutants:", world_size(), (unsigned long long)sums[ANSWERS]);
+    for (uint32_t a = 0; a < ANSWERS; a++)
+        printf(" %s %llu", answer_name(a), (unsigned long long)sums[a]);
+    printf("; %llu failures\n", (unsigned long long)failed);
+}
+
+static uint64_t argument(int argc, char **argv, int i, uint64_t otherwise)
+{
+    return i < argc ? strtoull(argv[i], NULL, 0) : otherwise;
 }
 
 int main(int argc, char **argv)
@@ -388,19 +433,20 @@ int main(int argc, char **argv)
         fprintf(stderr, "plans: %s\n", e.text);
         return 99;
     }
-    const uint64_t drawn = argc > 1 ? strtoull(argv[1], NULL, 0) : 0, seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
-    uint64_t state = number_mix(seed);
+    struct asked asked = { argument(argc, argv, 1, 0), argument(argc, argv, 2, 1), argument(argc, argv, 3, 1),
+                           argument(argc, argv, 4, 1) };
+    uint64_t state = number_mix(asked.seed);
     uint32_t n = 0;
+    CHECK(asked.part >= 1 && asked.part <= asked.parts);
     compute_cpu.set_threads(1);
     for (uint32_t i = 0; i < N_ROWS; i++)
         n += rows[i].ranks == world_size();
+    asked.drawn = n ? (asked.drawn + n - 1) / n : 0;
     for (uint32_t i = 0; i < N_ROWS; i++)
         if (rows[i].ranks == world_size())
-            run_job(&rows[i], drawn ? (drawn + n - 1) / n : 0, &state);
-    uint64_t failed = bad;
-    world_sum_u64(&failed, 1);
+            run_job(&rows[i], &asked, &state);
     if (world_rank() == 0)
-        report(seed, failed);
+        report(bad);
     world_finalize();
-    return failed != 0 || n == 0;
+    return bad != 0 || n == 0;
 }
