@@ -40,7 +40,7 @@ LDADD = $(piper_LDADD) $(CHECK_LIBS) -lm
 noinst_HEADERS += tests/unit/compiled.h tests/unit/io_sample.h tests/unit/model.h tests/unit/mutants.h tests/unit/plan_edit.h tests/unit/plan_job.h tests/unit/schedule_sim.h \
 	tests/unit/suite.h tests/unit/tensor_file.h
 tests_unit_test_csv_SOURCES = tests/unit/test_csv.c tests/unit/schedule_sim.c
-tests_unit_test_mutants_SOURCES = tests/unit/test_mutants.c tests/unit/mutants_programs.c tests/unit/mutants_rounds.c tests/unit/mutants_share.c tests/unit/mutants_zero.c
+tests_unit_test_mutants_SOURCES = tests/unit/test_mutants.c tests/unit/mutants_programs.c tests/unit/mutants_rounds.c tests/unit/mutants_rules.c tests/unit/mutants_share.c tests/unit/mutants_zero.c
 tests_unit_test_schedules_SOURCES = tests/unit/test_schedules.c tests/unit/schedule_sim.c
 # Those that look at files with HDF5 itself.
 IO_TEST_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)

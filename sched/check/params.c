@@ -467,10 +467,7 @@ static enum status check_zero_groups(const struct check *c, uint32_t cls, uint32
         if (check_group_classes(c, cls, groups[i], &classes) != 1 || classes[0] != cls)
             return check_wrong(c, RULE_HOLDERS, at, "bucket %u: group %u of its zero group reaches other rank classes",
                                bucket, groups[i]);
-        if (i && p->groups[groups[i]].kind != PLAN_GROUP_EACH)
-            return check_wrong(c, RULE_HOLDERS, at, "bucket %u: group %u of its zero group is one group", bucket,
-                               groups[i]);
-    }
+    } /* two of them have fewer members than the rank class: so they are several groups */
     struct places holders = places_in(c, cls, u->holders), shard = places_in(c, cls, u->shard),
                   copies = places_in(c, cls, u->copies);
     const bool grid = sets_agree(c, cls, u->shard, &holders, &copies) &&

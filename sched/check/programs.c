@@ -258,11 +258,6 @@ static enum status check_program(struct check *c, uint32_t cls, uint32_t program
             vec_add(&touches, ((struct touch){ o->slot, plan_kernel_writes(kernel, which), o->offset, i }));
             if (!grad && (which < OPERAND_PARAM || which >= OPERAND_DOUT))
                 continue;
-            if (kernel->op >= IR_OP_GRAPH_COUNT) {
-                st = check_wrong(c, RULE_PROGRAM, (struct check_place){ .cls = cls }, "program %u: %s has a parameter",
-                                 program, ir_op_info[kernel->op].name);
-                continue;
-            }
             uint32_t number = which - (grad ? OPERAND_DPARAM : OPERAND_PARAM);
             uint32_t param = c->g->ops.at[kernel->graph_op].param[number];
             st = add_use(c, cls, program, (struct check_use){ .kernel = i, .param = param, .grad = grad }, number, o);

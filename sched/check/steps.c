@@ -235,8 +235,6 @@ static enum status reduce_step(struct steps *s, uint32_t i, const struct plan_in
     const struct plan_base *b = &s->p->bases[in->first_base];
     struct bucket_state *state = &s->buckets[bucket];
     uint8_t *from = b->arena == ARENA_WORK ? &s->buffers[b->buffer] : &state->memory;
-    if (!s->l->train)
-        return wrong(s, RULE_REDUCE, i, "is reduced, but the list is not \"train\"", bucket);
     if (state->sumsq || state->updated)
         return wrong(s, RULE_REDUCE, i, "is reduced after its share of the norm or its update", bucket);
     if (b->arena == ARENA_GRADS && state->memory == GRADIENT_GROUPED)
@@ -278,8 +276,6 @@ static enum status add_step(struct steps *s, uint32_t i, const struct plan_instr
     if (s->buffers[b[1].buffer] != GRADIENT_REDUCED || state->memory == GRADIENT_LOCAL ||
         (u->zero_group && state->memory == GRADIENT_REDUCED))
         return wrong(s, RULE_REDUCE, i, "gets gradients that are not reduced, or a second time", bucket);
-    if (state->sumsq || state->updated)
-        return wrong(s, RULE_UPDATE, i, "gets gradients after its share of the norm or its update", bucket);
     s->buffers[b[1].buffer] = GRADIENT_DONE;
     state->memory = u->zero_group ? GRADIENT_GROUPED : GRADIENT_REDUCED;
     state->pending--;

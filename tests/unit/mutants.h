@@ -14,7 +14,8 @@ struct mutant {
     uint32_t least;   /* variants in all jobs together */
 };
 /* By subject; a row without a name ends each. */
-extern const struct mutant mutants_of_programs[], mutants_of_rounds[], mutants_of_zero[], mutants_of_share[];
+extern const struct mutant mutants_of_programs[], mutants_of_rounds[], mutants_of_rules[], mutants_of_share[],
+    mutants_of_zero[];
 
 #define EXAMPLE(name) \
     static bool name(__attribute__((unused)) const struct compiled *c, struct plan_builder *b, uint32_t nth)

@@ -129,8 +129,8 @@ static void release(void)
 /* Of all tables, one behind the other; NULL: there are not so many. */
 static const struct mutant *mutant_number(uint32_t nth)
 {
-    static const struct mutant *const tables[] = { mutants_of_programs, mutants_of_rounds, mutants_of_zero,
-                                                   mutants_of_share };
+    static const struct mutant *const tables[] = { mutants_of_programs, mutants_of_rounds, mutants_of_rules,
+                                                   mutants_of_share, mutants_of_zero };
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         for (const struct mutant *x = tables[i]; x->name; x++)
             if (nth-- == 0)

@@ -1,0 +1,383 @@
+/* Mutants for rules that no other mutant reaches: sh tests/mutants/refused.sh lists those that none does. See mutants.h. */
+#include "mutants.h"
+
+/* Every instruction waits for the one before it: so there is no race, and the rules behind that of races are asked. */
+static void serialize(struct plan_builder *b)
+{
+    b->waits.n = 0;
+    for (uint32_t l = 0; l < b->lists.n; l++)
+        for (uint32_t i = 0; i < b->lists.at[l].n_instr; i++) {
+            struct plan_instr *in = &b->instrs.at[b->lists.at[l].first_instr + i];
+            in->first_wait = b->waits.n;
+            in->n_waits = i > 0 && in[-1].stream != in->stream;
+            if (in->n_waits)
+                vec_add(&b->waits, i - 1);
+        }
+}
+/* A copy of instruction i stands before number `before` of its list. */
+static void copy_before(struct plan_builder *b, uint32_t i, uint32_t before)
+{
+    struct plan_edit e;
+    const uint32_t list = mutant_list(b, i), first = b->lists.at[list].first_instr;
+    plan_edit_begin(b, &e);
+    struct plan_record x = e.lists[list].at[i - first];
+    x.in.node += 1u << 30;
+    x.id = PLAN_NONE;
+    plan_edit_insert(&e.lists[list], before - first, x);
+    plan_edit_end(&e);
+    serialize(b);
+}
+/* Number nth of an operation; PLAN_NONE: there are not so many. */
+static uint32_t nth_op(const struct plan_builder *b, enum plan_op op, uint32_t nth)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        if (b->instrs.at[i].op == op && nth-- == 0)
+            return i;
+    return PLAN_NONE;
+}
+static struct plan_base *base(struct plan_builder *b, uint32_t i, uint32_t k)
+{
+    return &b->bases.at[b->instrs.at[i].first_base + k];
+}
+/* Does an instruction communicate, with all its members of this rank class? */
+static bool is_collective(const struct plan_builder *b, uint32_t i)
+{
+    return b->instrs.at[i].channel != PLAN_NONE && b->instrs.at[i].op != PLAN_ROUNDS;
+}
+
+/* ---- groups, buckets ---- */
+
+/* Devices of the rank class that no set of the group has. */
+EXAMPLE(a_group_leaves_members_out)
+{
+    for (uint32_t i = 0; i < b->groups.n; i++)
+        if (b->groups.at[i].kind == PLAN_GROUP_EACH && b->groups.at[i].n_sets > 2 && nth-- == 0) {
+            b->groups.at[i].n_sets--;
+            return true;
+        }
+    return false;
+}
+/* One set of a group that had several. */
+EXAMPLE(a_group_of_some_devices)
+{
+    for (uint32_t i = 0; i < b->groups.n; i++)
+        if (b->groups.at[i].kind == PLAN_GROUP_EACH && b->groups.at[i].n_sets > 1 && nth-- == 0) {
+            b->groups.at[i].n_sets = 1;
+            return true;
+        }
+    return false;
+}
+EXAMPLE(an_empty_bucket)
+{
+    struct plan_bucket x = b->buckets.at[b->buckets.n - 1];
+    x.first_piece = b->pieces.n;
+    x.n_pieces = 0;
+    x.elements = x.n_decay = 0;
+    vec_add(&b->buckets, x);
+    return nth == 0;
+}
+EXAMPLE(a_bucket_without_a_snapshot)
+{
+    if (nth + 1 >= b->buckets.n)
+        return false;
+    b->buckets.at[nth + 1].snapshot = UINT64_MAX;
+    return true;
+}
+/* Buckets of whole parameters that have such a group: number nth. */
+static bool held_by(struct plan_builder *b, uint32_t nth, uint32_t group)
+{
+    for (uint32_t i = 0; i < b->buckets.n; i++) {
+        struct plan_bucket *u = &b->buckets.at[i];
+        bool whole = true;
+        for (uint32_t k = 0; k < u->n_pieces; k++)
+            whole = whole && b->pieces.at[u->first_piece + k].split == 1;
+        if (!whole || u->zero || nth-- > 0)
+            continue;
+        u->holders = group;
+        for (uint32_t k = 0; k < b->buckets.n; k++) /* it may not have room for larger parts */
+            b->buckets.at[k].snapshot = UINT64_MAX;
+        for (uint32_t k = 0; k < u->n_pieces; k++)
+            b->pieces.at[u->first_piece + k].owners = group;
+        return true;
+    }
+    return false;
+}
+/* Their gradients would be added up in parts of the rank class. */
+EXAMPLE(holders_are_parts_of_the_rank_class)
+{
+    for (uint32_t g = 0; g < b->groups.n; g++)
+        if (b->groups.at[g].kind == PLAN_GROUP_EACH && b->groups.at[g].n_sets > 1)
+            return held_by(b, nth, g);
+    return false;
+}
+EXAMPLE(holders_are_another_rank_class)
+{
+    const uint32_t i = nth_op(b, PLAN_SEND, 0) != PLAN_NONE ? nth_op(b, PLAN_SEND, 0) : nth_op(b, PLAN_RECV, 0);
+    if (i == PLAN_NONE)
+        return false;
+    vec_add(&b->groups, ((struct plan_group){ PLAN_GROUP_UNION, b->instrs.at[i].peer_set, 1 }));
+    return held_by(b, nth, b->groups.n - 1);
+}
+/* A program is split over another group of as many devices. */
+EXAMPLE(a_program_over_another_group)
+{
+    for (uint32_t i = 0; i < b->programs.n; i++)
+        for (uint32_t g = 1; g < b->groups.n && b->programs.at[i].parts; g++) {
+            const struct plan_group *x = &b->groups.at[g], *own = &b->groups.at[b->programs.at[i].parts];
+            if (x == own || b->sets.at[x->first_set].size != b->sets.at[own->first_set].size ||
+                b->sets.at[x->first_set].first_range == b->sets.at[own->first_set].first_range ||
+                x->kind != own->kind || nth-- > 0)
+                continue;
+            b->programs.at[i].parts = g;
+            return true;
+        }
+    return false;
+}
+
+/* ---- communication ---- */
+
+/* float32 as int32, int32 as float32: as many bytes. */
+EXAMPLE(communicates_another_type)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++) {
+        struct plan_instr *in = &b->instrs.at[i];
+        if ((is_collective(b, i) || in->op == PLAN_EXCHANGE) && (in->type == IR_F32 || in->type == IR_I32) &&
+            nth-- == 0) {
+            in->type = in->type == IR_F32 ? IR_I32 : IR_F32;
+            return true;
+        }
+    }
+    return false;
+}
+/* Two collectives of this rank class have the node number of each other. */
+EXAMPLE(nodes_are_exchanged)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        for (uint32_t k = i + 1; k < b->instrs.n; k++) {
+            struct plan_instr *x = &b->instrs.at[i], *y = &b->instrs.at[k];
+            if (c->out.n_classes < 2 || y->op != PLAN_SCALARS || x->op != PLAN_ALL_REDUCE ||
+                mutant_list(b, i) != mutant_list(b, k) || nth-- > 0)
+                continue;
+            const uint32_t node = x->node;
+            x->node = y->node;
+            y->node = node;
+            return true;
+        }
+    return false;
+}
+/* What is received counts as a gradient, what is sent as a tensor. */
+EXAMPLE(exchanges_two_kinds)
+{
+    const uint32_t i = nth_op(b, PLAN_EXCHANGE, nth);
+    if (i == PLAN_NONE)
+        return false;
+    struct plan_buffer *to = &b->buffers.at[base(b, i, 1)->buffer];
+    to->role = to->role == SLOT_TENSOR ? SLOT_GRADIENT : SLOT_TENSOR;
+    return true;
+}
+/* Counts of what is sent and of what is received: one more of these. */
+EXAMPLE(counts_of_different_sizes)
+{
+    const uint32_t i = nth_op(b, PLAN_ALL_TO_ALL_V, nth / 2);
+    if (i == PLAN_NONE)
+        return false;
+    b->buffers.at[base(b, i, 2 + nth % 2)->buffer].bytes += sizeof(int32_t);
+    return true;
+}
+
+/* ---- pieces, rings ---- */
+
+EXAMPLE(a_piece_more)
+{
+    for (uint32_t i = 0; i < b->programs.n; i++)
+        if (b->programs.at[i].phases && nth-- == 0) {
+            b->programs.at[i].phases++;
+            return true;
+        }
+    return false;
+}
+/* The second piece once more, behind the last one. */
+EXAMPLE(a_piece_comes_again)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++) {
+        const struct plan_instr *in = &b->instrs.at[i];
+        if (in->op != PLAN_RUN || in->count != 1 || nth-- > 0)
+            continue;
+        uint32_t last = i;
+        for (uint32_t k = i; k < b->instrs.n && mutant_list(b, k) == mutant_list(b, i); k++)
+            if (b->instrs.at[k].op == PLAN_RUN && b->instrs.at[k].program == in->program &&
+                b->instrs.at[k].mb == in->mb)
+                last = k;
+        copy_before(b, i, last + 1);
+        return true;
+    }
+    return false;
+}
+/* Numbers are gathered before the piece that makes them has begun. */
+EXAMPLE(numbers_come_early)
+{
+    for (uint32_t i = 1; i < b->instrs.n; i++)
+        if (b->instrs.at[i].op == PLAN_ALL_GATHER && base(b, i, 0)->arena == ARENA_WORK &&
+            base(b, i, 0)->access & PLAN_OWN && b->instrs.at[i - 1].op == PLAN_RUN && nth-- == 0) {
+            copy_before(b, i, i + 2 < b->instrs.n ? i + 2 : i);
+            return true;
+        }
+    return false;
+}
+/* A later piece of a ring takes keys of another microbatch. */
+EXAMPLE(a_ring_of_another_microbatch)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        for (uint32_t k = 0; b->instrs.at[i].op == PLAN_RUN && b->instrs.at[i].count && k < b->instrs.at[i].n_bases;
+             k++) {
+            struct plan_base *x = base(b, i, k);
+            for (uint32_t f = 0; x->arena == ARENA_WORK && f < b->buffers.n; f++) {
+                const struct plan_buffer *own = &b->buffers.at[x->buffer], *other = &b->buffers.at[f];
+                if (other->mb == own->mb || other->list != own->list || other->role != own->role ||
+                    own->role != SLOT_TENSOR || other->what != own->what || other->bytes != own->bytes || nth-- > 0)
+                    continue;
+                x->buffer = f;
+                x->offset = other->offset;
+                serialize(b);
+                return true;
+            }
+        }
+    return false;
+}
+/* Of the two halves of a gradient the second one is summed first. */
+EXAMPLE(halves_in_another_order)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        for (uint32_t k = i + 1; k < b->instrs.n && b->h.zigzag && b->instrs.at[i].op == PLAN_REDUCE_SCATTER; k++)
+            if (b->instrs.at[k].op == PLAN_REDUCE_SCATTER && base(b, i, 0)->arena == ARENA_WORK &&
+                base(b, i, 0)->buffer == base(b, k, 0)->buffer && nth-- == 0) {
+                mutant_move(b, k, i);
+                serialize(b);
+                return true;
+            }
+    return false;
+}
+
+/* ---- reductions and updates ---- */
+
+EXAMPLE(parameters_are_written)
+{
+    for (uint32_t i = 0; i < b->programs.n; i++)
+        for (uint32_t k = 0; k < b->programs.at[i].n_slots; k++) {
+            struct plan_slot *s = &b->slots.at[b->programs.at[i].first_slot + k];
+            if (s->kind != SLOT_PARAM || nth-- > 0)
+                continue;
+            s->access |= PLAN_WRITE;
+            for (uint32_t x = 0; x < b->instrs.n; x++)
+                if (b->instrs.at[x].op == PLAN_RUN && b->instrs.at[x].program == i)
+                    base(b, x, k)->access |= PLAN_WRITE;
+            serialize(b);
+            return true;
+        }
+    return false;
+}
+/* The last shares of the norm are added behind its reduction. */
+EXAMPLE(norm_behind_its_reduction)
+{
+    const uint32_t scalars = nth_op(b, PLAN_SCALARS, 0), i = nth_op(b, PLAN_SUMSQ, nth);
+    if (scalars == PLAN_NONE || i == PLAN_NONE)
+        return false;
+    mutant_move(b, scalars, i);
+    serialize(b);
+    return true;
+}
+EXAMPLE(rounds_behind_the_reduction_of_scalars)
+{
+    const uint32_t scalars = nth_op(b, PLAN_SCALARS, 0);
+    uint32_t last = PLAN_NONE;
+    for (uint32_t i = 0; scalars != PLAN_NONE && i < scalars; i++)
+        if (b->instrs.at[i].op == PLAN_ROUNDS)
+            last = i;
+    if (last == PLAN_NONE || nth > 0)
+        return false;
+    mutant_move(b, scalars, last);
+    serialize(b);
+    return true;
+}
+/* Each communication of a bucket once more: at once, or behind the updates. */
+EXAMPLE(a_collective_of_a_bucket_again)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++) {
+        const struct plan_base *x = is_collective(b, i) && b->instrs.at[i].n_bases ? base(b, i, 0) : NULL;
+        const bool in_place = x && (x->arena == ARENA_GRADS ||
+                                    (x->arena == ARENA_PARAMS && base(b, i, 1)->arena == ARENA_PARAMS));
+        if (!in_place || mutant_list(b, i) > 0)
+            continue;
+        if (nth >= 2) {
+            nth -= 2;
+            continue;
+        }
+        copy_before(b, i, nth ? b->lists.at[0].first_instr + b->lists.at[0].n_instr : i + 1);
+        return true;
+    }
+    return false;
+}
+/* Into the memory of another bucket with as many elements. */
+EXAMPLE(reduced_into_another_bucket)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++) {
+        struct plan_base *to = b->instrs.at[i].op == PLAN_REDUCE_SCATTER ? base(b, i, 1) : NULL;
+        for (uint32_t k = 0; to && to->arena == ARENA_GRADS && k < b->buckets.n; k++) {
+            const struct plan_bucket *own = &b->buckets.at[to->buffer], *other = &b->buckets.at[k];
+            if (k == to->buffer || other->elements != own->elements || other->holders != own->holders || nth-- > 0)
+                continue;
+            to->offset += other->grad - own->grad;
+            to->buffer = k;
+            serialize(b);
+            return true;
+        }
+    }
+    return false;
+}
+/* Of two microbatches into one buffer. */
+EXAMPLE(reduced_into_a_buffer_twice)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        for (uint32_t k = i + 1; k < b->instrs.n && b->instrs.at[i].op == PLAN_REDUCE_SCATTER; k++) {
+            struct plan_base *x = base(b, i, 1), *y = base(b, k, 1);
+            if (b->instrs.at[k].op != PLAN_REDUCE_SCATTER || x->arena != ARENA_WORK || y->arena != ARENA_WORK ||
+                b->buffers.at[x->buffer].role != SLOT_GRAD || x->buffer == y->buffer ||
+                b->buffers.at[x->buffer].what != b->buffers.at[y->buffer].what || nth-- > 0)
+                continue;
+            const uint32_t was = y->buffer;
+            for (uint32_t n = 0; n < b->bases.n; n++)
+                if (b->bases.at[n].arena == ARENA_WORK && b->bases.at[n].buffer == was) {
+                    b->bases.at[n].buffer = x->buffer;
+                    b->bases.at[n].offset = x->offset;
+                }
+            serialize(b);
+            return true;
+        }
+    return false;
+}
+
+const struct mutant mutants_of_rules[] = {
+    MUTANT(a_group_leaves_members_out, "channel", 8),
+    MUTANT(a_group_of_some_devices, "channel", 20),
+    MUTANT(an_empty_bucket, "shards", 40),
+    MUTANT(a_bucket_without_a_snapshot, "shards", 200),
+    MUTANT(holders_are_parts_of_the_rank_class, "holders", 20),
+    MUTANT(holders_are_another_rank_class, "holders", 40),
+    MUTANT(a_program_over_another_group, "binding", 20),
+    MUTANT(communicates_another_type, "layout", 400),
+    MUTANT(nodes_are_exchanged, "match", 2),
+    MUTANT(exchanges_two_kinds, "value", 4),
+    MUTANT(counts_of_different_sizes, "value", 40),
+    MUTANT(a_piece_more, "program", 20),
+    MUTANT(a_piece_comes_again, "value", 8),
+    MUTANT(numbers_come_early, "value", 8),
+    MUTANT(a_ring_of_another_microbatch, "value", 8),
+    MUTANT(halves_in_another_order, "gradient", 8),
+    MUTANT(parameters_are_written, "update", 200),
+    MUTANT(norm_behind_its_reduction, "scalars", 100),
+    MUTANT(rounds_behind_the_reduction_of_scalars, "scalars", 4),
+    MUTANT(a_collective_of_a_bucket_again, "reduce", 100),
+    MUTANT(reduced_into_another_bucket, "reduce", 4),
+    MUTANT(reduced_into_a_buffer_twice, "reduce", 4),
+    { 0 },
+};
