@@ -89,10 +89,12 @@ static void touch_run(struct sweep *s, const struct plan_instr *in)
         touch(s, ARENA_SCALARS, MODE_READ | MODE_WRITE, PLAN_NONE, 0, 1);
 }
 
-/* The gradients of a bucket in its arena, complete: its pieces, or this holder's share. */
+/* The gradients of a bucket in its arena, complete: its pieces, or this holder's share. State and what is frozen have none. */
 static void touch_gradients(struct sweep *s, uint32_t bucket, uint32_t mode)
 {
     const struct plan_bucket *b = &s->p->buckets[bucket];
+    if (b->rule != PLAN_RULE_OPTIMIZER)
+        return;
     touch(s, ARENA_GRADS, mode, bucket, b->grad, check_grad_bytes(s->p, b));
     if (zero_shards_grads(b->zero))
         touch(s, MAP_FILLED, MODE_NEED, bucket, b->grad, check_grad_bytes(s->p, b));

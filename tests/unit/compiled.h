@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ir/family/family.h"
+#include "ir/freeze.h"
 #include "sched/sched.h"
 
 /* The first MODELS are tried with every strategy. */
@@ -20,14 +21,16 @@ enum compiled_model {
     MODEL_BRANCH,
     MODEL_OLMO2,
     MODEL_TIED,
+    MODEL_FROZEN,
     MODEL_FILES
 };
 
-/* Files of tests/jobs. Four layers each; gpt2 is tied; the experts of qwen3_moe have a capacity; olmo2 norms q and k over all heads. */
+/* Files of tests/jobs. Four layers each; gpt2 is tied; the experts of qwen3_moe have a capacity; olmo2 norms q and k over all heads.
+ * MODEL_FROZEN: of the model of llama.json layer 1 is frozen. */
 static const char *const model_files[MODEL_FILES] = {
     [MODEL_LLAMA] = "llama.json",       [MODEL_GPT2] = "gpt2.json",     [MODEL_MOE] = "qwen3_moe.json",
     [MODEL_DROPLESS] = "dropless.json", [MODEL_BRANCH] = "branch.json", [MODEL_OLMO2] = "olmo2.json",
-    [MODEL_TIED] = "tied.json",
+    [MODEL_TIED] = "tied.json",         [MODEL_FROZEN] = "llama.json",
 };
 
 struct compiled {
@@ -104,6 +107,8 @@ static inline void compiled_graph(enum compiled_model model, struct ir_graph *g)
     ck_assert_msg(ir_family_build(doc, "model.json", 8, g, &notices, &e) == ST_OK, "%s", e.text);
     notices_release(&notices);
     json_decref(doc);
+    if (model == MODEL_FROZEN)
+        ck_assert_uint_gt(ir_freeze(g, "model.layers.1.*"), 0);
 }
 
 /* The usual settings: 16 sequences of 8 tokens, AdamW, clipping, a plan for evaluation, as odd strategies have it too. */

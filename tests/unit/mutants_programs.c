@@ -238,7 +238,10 @@ EXAMPLE(scratch_misaligned)
 /* m and v of all buckets: on other state, not where the target asks, or only one of the two. */
 EXAMPLE(moments_elsewhere)
 {
-    struct plan_bucket *u = nth / 6 < b->buckets.n ? &b->buckets.at[nth / 6] : NULL;
+    struct plan_bucket *u = NULL;
+    for (uint32_t i = 0, n = nth / 6; i < b->buckets.n && !u; i++)
+        if (b->buckets.at[i].rule == PLAN_RULE_OPTIMIZER && n-- == 0)
+            u = &b->buckets.at[i];
     if (!u)
         return false;
     uint64_t *at = nth % 2 ? &u->v : &u->m, *other = nth % 2 ? &u->m : &u->v;

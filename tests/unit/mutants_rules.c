@@ -260,6 +260,30 @@ EXAMPLE(halves_in_another_order)
 
 /* ---- reductions and updates ---- */
 
+/* What is frozen counts in the norm, or is updated. */
+EXAMPLE(a_frozen_bucket_is_updated)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        for (uint32_t k = 0; k < b->buckets.n; k++)
+            if ((b->instrs.at[i].op == PLAN_SUMSQ || b->instrs.at[i].op == PLAN_UPDATE) &&
+                b->buckets.at[k].rule == PLAN_RULE_FROZEN && nth-- == 0) {
+                b->instrs.at[i].bucket = k;
+                return true;
+            }
+    return false;
+}
+EXAMPLE(a_backward_of_frozen_weights)
+{
+    for (uint32_t i = 0; i < b->kernels.n; i++) {
+        struct plan_kernel *k = &b->kernels.at[i];
+        const uint32_t param = k->graph_op == PLAN_NONE ? IR_NONE : c->g.ops.at[k->graph_op].param[0];
+        if (param != IR_NONE && c->g.params.at[param].frozen && k->pass == IR_PASS_BI && nth-- == 0) {
+            k->pass = IR_PASS_BW;
+            return true;
+        }
+    }
+    return false;
+}
 EXAMPLE(parameters_are_written)
 {
     for (uint32_t i = 0; i < b->programs.n; i++)
@@ -373,6 +397,8 @@ const struct mutant mutants_of_rules[] = {
     MUTANT(numbers_come_early, "value", 8),
     MUTANT(a_ring_of_another_microbatch, "value", 8),
     MUTANT(halves_in_another_order, "gradient", 8),
+    MUTANT(a_frozen_bucket_is_updated, "update", 8),
+    MUTANT(a_backward_of_frozen_weights, "program", 8),
     MUTANT(parameters_are_written, "update", 200),
     MUTANT(norm_behind_its_reduction, "scalars", 100),
     MUTANT(rounds_behind_the_reduction_of_scalars, "scalars", 4),

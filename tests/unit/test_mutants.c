@@ -78,6 +78,7 @@ static const struct job {
                       "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":2},{\"op\":\"recompute\",\"filter\":{},"
                       "\"received\":\"again\"}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"cp\":2,\"dp\":1,\"ep\":2,\"expert_bound\":1,\"overflow\":\"rounds\"}]" },
+    { MODEL_FROZEN, "[{\"op\":\"layout\",\"dp\":2},{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":2}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"dp\":2,\"zero\":1}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"dp\":2,\"ep\":2}]" },
 };
