@@ -33,9 +33,12 @@ struct ir_node {  /* 16 bytes */
     uint8_t pass; /* enum ir_pass */
     uint16_t mb;  /* microbatch; IR_NO_MB */
     uint32_t what;
-    uint16_t set;    /* device set; of a MOVE: the source's; of a bucket's nodes: the holders' */
-    uint16_t stream; /* number of the stream name; LOAD: enum ir_layout of what it gives */
-    float cost;      /* units of time: F of a sub-chunk is 1 */
+    uint16_t set; /* device set; of a MOVE: the source's; of a bucket's nodes: the holders' */
+    union {
+        uint16_t stream; /* number of the stream name; LOAD: enum ir_layout of what it gives */
+        uint16_t part;   /* RUN: 0, or of BW, in parts, which: ir_op_bw_params() of number part - 1 */
+    };
+    float cost; /* units of time: F of a sub-chunk is 1 */
 };
 enum { IR_NO_MB = 0xffff, IR_NO_SET = 0xffff };
 

@@ -71,10 +71,11 @@ void ir_dag_print(const struct ir_dag *d, const struct ir_chunks *c, const struc
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
         node_name(d, c, g, n, name, sizeof name);
-        fprintf(to, "node %u kind=%s pass=%s mb=%d what=%u set=%d stream=%u cost=%.9g # %s\n", i,
+        const bool part = n->kind == IR_NODE_RUN && n->part;
+        fprintf(to, "node %u kind=%s pass=%s mb=%d what=%u set=%d %s=%u cost=%.9g # %s\n", i,
                 ir_node_kind_name((enum ir_node_kind)n->kind), ir_pass_name((enum ir_pass)n->pass),
-                n->mb == IR_NO_MB ? -1 : n->mb, n->what, n->set == IR_NO_SET ? -1 : n->set, n->stream, (double)n->cost,
-                name);
+                n->mb == IR_NO_MB ? -1 : n->mb, n->what, n->set == IR_NO_SET ? -1 : n->set, part ? "part" : "stream",
+                n->stream, (double)n->cost, name);
     }
     for (uint32_t i = 0; i < d->edges.n; i++) {
         const struct ir_edge *e = &d->edges.at[i];

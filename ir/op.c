@@ -490,6 +490,39 @@ uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a)
     return ir_op_info[op].n_param;
 }
 
+/* A weight of the experts each, and its bias. */
+static const struct {
+    uint32_t params, reads;
+} parts_of_experts[] = {
+    { 1u << 0 | 1u << 3, IR_IN(0) | IR_IN(1) | IR_STASH(0) },
+    { 1u << 1 | 1u << 4, IR_IN(0) | IR_IN(1) | IR_STASH(1) },
+    { 1u << 2 | 1u << 5, IR_IN(1) | IR_SAVE(0) | IR_SAVE(1) | IR_DOUT(0) },
+};
+
+uint32_t ir_op_bw_parts(enum ir_op op)
+{
+    return op == IR_OP_EXPERTS ? sizeof parts_of_experts / sizeof *parts_of_experts : 1;
+}
+
+uint32_t ir_op_bw_params(enum ir_op op, const struct ir_attrs *a, uint32_t part)
+{
+    uint32_t params = 0;
+    for (uint32_t i = 0; i < ir_op_params(op, a); i++)
+        params |= ir_op_param_is_state(op, a, i) ? 0 : 1u << i;
+    return ir_op_bw_parts(op) > 1 ? params & parts_of_experts[part].params : params;
+}
+
+uint32_t ir_op_bw_reads(enum ir_op op, uint32_t params)
+{
+    uint32_t reads = 0;
+    for (uint32_t i = 0; i < ir_op_bw_parts(op); i++)
+        if (ir_op_bw_parts(op) == 1)
+            reads = ir_op_info[op].bw_reads;
+        else if (params & parts_of_experts[i].params)
+            reads |= parts_of_experts[i].reads;
+    return reads;
+}
+
 uint32_t ir_attr_bits(const struct ir_attrs *a, uint32_t attr)
 {
     uint32_t bits;

@@ -211,6 +211,11 @@ extern const struct ir_op_info ir_op_info[IR_OP_COUNT];
  * linear without bias has one parameter, attention without sinks none). */
 uint32_t ir_op_inputs(enum ir_op op, const struct ir_attrs *a);
 uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a);
+/* BW may give the gradients of a part of the parameters alone: of so many parts, 1 where it gives all at once. Their parameters, as bits, of
+ * those with a gradient; and what BW reads, as bw_reads, for the gradients of these. */
+uint32_t ir_op_bw_parts(enum ir_op op);
+uint32_t ir_op_bw_params(enum ir_op op, const struct ir_attrs *a, uint32_t part);
+uint32_t ir_op_bw_reads(enum ir_op op, uint32_t params);
 /* Whether weight decay acts on parameter i of such an operator: on weights, never on norms, biases and sinks, whatever their shape. */
 bool ir_op_param_decays(enum ir_op op, uint32_t i);
 /* Whether parameter i is state: it has no gradient, and a rule of its own moves it instead of the optimizer (a router's selection

@@ -161,6 +161,17 @@ uint64_t plan_zeroed_bytes(const struct plan *p, const struct plan_base *b)
     return bucket < p->h->count[PLAN_S_BUCKETS] ? p->buckets[bucket].elements * sizeof(float) : 0;
 }
 
+double plan_portion(const struct plan_kernel *k, const struct ir_attrs *a)
+{
+    const uint32_t parts = ir_op_bw_parts((enum ir_op)k->op);
+    uint32_t n = 0;
+    if (k->pass != IR_PASS_BW)
+        return 1;
+    for (uint32_t i = 0; i < parts; i++)
+        n += (k->mask >> OPERAND_DPARAM & ir_op_bw_params((enum ir_op)k->op, a, i)) != 0;
+    return (double)n / parts;
+}
+
 struct ir_share plan_kernel_share(const struct plan *p, const struct ir_graph *g, const struct plan_kernel *k)
 {
     static const struct ir_attrs none;

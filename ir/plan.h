@@ -238,6 +238,8 @@ static inline bool plan_kernel_writes(const struct plan_kernel *k, uint32_t oper
 {
     return plan_writes(k->op, k->pass, operand) && !(plan_knows(k) && operand == OPERAND_SAVE);
 }
+/* How much of its pass a kernel of the graph does: less than 1 of a BW that gives the gradients of some parameters alone (ir_op_bw_parts()). */
+double plan_portion(const struct plan_kernel *k, const struct ir_attrs *a);
 struct plan_program {
     uint32_t chunk, sub; /* of the model; sub: number of the sub-chunk in the whole model */
     uint32_t pass;       /* F, B, BI, BW */

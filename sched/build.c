@@ -52,16 +52,48 @@ uint8_t *find_gradients(const struct ir_graph *g)
     return has;
 }
 
+static bool has_weights(const struct sched *s, uint32_t o)
+{
+    const struct ir_node_op *op = &s->g->ops.at[o];
+    return ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW) && ir_op_trains(s->g, op);
+}
+
+uint32_t sub_parted(const struct sched *s, const struct ir_sub *sub)
+{
+    uint32_t found = IR_NONE;
+    for (uint32_t k = 0; k < sub->n_ops; k++) {
+        const uint32_t o = s->chunks.ops.at[sub->first_op + k];
+        if (!has_weights(s, o))
+            continue;
+        if (found != IR_NONE || ir_op_bw_parts((enum ir_op)s->g->ops.at[o].op) == 1)
+            return IR_NONE;
+        found = o;
+    }
+    return found;
+}
+
+bool sub_part_gives(const struct sched *s, const struct ir_sub *sub, uint32_t part, uint32_t param)
+{
+    if (!part)
+        return true;
+    const struct ir_node_op *op = &s->g->ops.at[sub_parted(s, sub)];
+    const uint32_t params = ir_op_bw_params((enum ir_op)op->op, &op->attrs, part - 1);
+    for (uint32_t i = 0; i < IR_MAX_PARAM; i++)
+        if (params >> i & 1 && op->param[i] == param)
+            return true;
+    return false;
+}
+
 struct builder {
     struct sched *s;
     struct ir_dag *d;
     uint8_t *has_grad;
     uint8_t *users;      /* by parameter: sub-chunks that have it, 2: several */
-    uint32_t *f, *b, *w; /* [mb * subs + sub]: nodes of F, of B or BI, of BW (IR_NONE) */
+    uint32_t *f, *b, *w; /* [mb * subs + sub]: nodes of F, of B or BI, of BW (the first of its parts; IR_NONE) */
     bool eval;
 };
 
-static uint32_t run_node(struct builder *b, uint32_t sub, uint32_t mb, enum ir_pass pass)
+static uint32_t run_node(struct builder *b, uint32_t sub, uint32_t mb, enum ir_pass pass, uint32_t part)
 {
     static const float cost[IR_PASS_COUNT] = { [IR_PASS_F] = 1, [IR_PASS_B] = 2, [IR_PASS_BI] = 1, [IR_PASS_BW] = 1 };
     struct sched *s = b->s;
@@ -71,6 +103,7 @@ static uint32_t run_node(struct builder *b, uint32_t sub, uint32_t mb, enum ir_p
                                                .mb = (uint16_t)mb,
                                                .what = sub,
                                                .set = s->set_of[chunk * s->microbatches + mb],
+                                               .part = (uint16_t)part,
                                                .cost = cost[pass] });
 }
 
@@ -91,11 +124,30 @@ static bool overlaps(const struct builder *b, const struct ir_sub *sub, uint32_t
     }
     for (uint32_t k = 0; k < sub->n_param; k++)
         tied = tied || b->users[s->chunks.params.at[sub->first_param + k]] > 1;
-    for (uint32_t k = 0; k < sub->n_ops; k++) {
-        const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + k]];
-        weights = weights || (ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW) && ir_op_trains(s->g, op));
-    }
+    for (uint32_t k = 0; k < sub->n_ops; k++)
+        weights = weights || has_weights(s, s->chunks.ops.at[sub->first_op + k]);
     return weights && (sums || (paired && gives && !tied));
+}
+
+/* Nodes of its BW. What stands between two all-to-alls takes about as long as one of them: in a group that overlaps it runs in parts, so that
+ * nothing waits for all of it. Not with rows that are sent or received again, which are to be given up at once. */
+static uint32_t parts_of(const struct builder *b, const struct ir_sub *sub, uint32_t mb)
+{
+    const struct sched *s = b->s;
+    const uint32_t cell = sub->chunk * s->microbatches + mb;
+    if (s->backward_split[cell] || s->uncut || !s->overlapped[cell] || expert_parts(s, sub->chunk) == 1 ||
+        expert_rounds(s, sub->chunk) || again_receives(s, sub->chunk, mb))
+        return 1;
+    const uint32_t o = sub_parted(s, sub);
+    return o == IR_NONE ? 1 : ir_op_bw_parts((enum ir_op)s->g->ops.at[o].op);
+}
+
+static uint32_t weight_nodes(struct builder *b, uint32_t sub, uint32_t mb)
+{
+    const uint32_t n = parts_of(b, &b->s->chunks.subs.at[sub], mb), first = b->d->nodes.n;
+    for (uint32_t i = 0; i < n; i++)
+        run_node(b, sub, mb, IR_PASS_BW, n == 1 ? 0 : i + 1);
+    return first;
 }
 
 /* The LOAD of a graph input on a device set: one per (input, microbatch, set, layout). */
@@ -156,8 +208,8 @@ static void backward_edges(struct builder *b, uint32_t mb)
         const struct ir_sub *sub = &s->chunks.subs.at[i];
         uint32_t at = mb * subs + i;
         ir_dag_edge(b->d, b->f[at], b->b[at], IR_EDGE_AFTER, 0);
-        if (b->w[at] != IR_NONE)
-            ir_dag_edge(b->d, b->b[at], b->w[at], IR_EDGE_AFTER, 0);
+        for (uint32_t k = 0; b->w[at] != IR_NONE && k < parts_of(b, sub, mb); k++)
+            ir_dag_edge(b->d, b->b[at], b->w[at] + k, IR_EDGE_AFTER, 0);
         const uint32_t cell = sub->chunk * s->microbatches + mb;
         if (b->w[at] != IR_NONE && !s->backward_split[cell] && (s->uncut || !s->overlapped[cell]) &&
             i > s->chunks.chunks.at[sub->chunk].first_sub)
@@ -175,18 +227,18 @@ static void build_microbatch(struct builder *b, uint32_t mb)
     const struct sched *s = b->s;
     uint32_t subs = s->chunks.subs.n;
     for (uint32_t i = 0; i < subs; i++)
-        b->f[mb * subs + i] = run_node(b, i, mb, IR_PASS_F);
+        b->f[mb * subs + i] = run_node(b, i, mb, IR_PASS_F, 0);
     for (uint32_t c = s->chunks.chunks.n; c-- > 0 && !b->eval;) { /* backwards in the order in which they run */
         const struct ir_chunk *chunk = &s->chunks.chunks.at[c];
         const bool split = s->backward_split[c * s->microbatches + mb];
         for (uint32_t k = chunk->first_sub + chunk->n_subs; k-- > chunk->first_sub;) {
             const bool pair = split || overlaps(b, &s->chunks.subs.at[k], mb);
-            b->b[mb * subs + k] = run_node(b, k, mb, pair ? IR_PASS_BI : IR_PASS_B);
+            b->b[mb * subs + k] = run_node(b, k, mb, pair ? IR_PASS_BI : IR_PASS_B, 0);
             b->w[mb * subs + k] = pair ? 0 : IR_NONE; /* numbered behind all of these */
         }
         for (uint32_t k = chunk->first_sub + chunk->n_subs; k-- > chunk->first_sub;)
             if (b->w[mb * subs + k] != IR_NONE)
-                b->w[mb * subs + k] = run_node(b, k, mb, IR_PASS_BW);
+                b->w[mb * subs + k] = weight_nodes(b, k, mb);
     }
     forward_edges(b, mb);
     if (!b->eval)

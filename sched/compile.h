@@ -209,6 +209,10 @@ static inline enum ir_pass pass_seen(const struct sched *s, const struct ir_node
         return IR_PASS_B;
     return (enum ir_pass)n->pass;
 }
+/* build.c: the operator of a sub-chunk whose BW may run in parts, each a node: it alone has one there; IR_NONE: none has, or not alone. */
+uint32_t sub_parted(const struct sched *s, const struct ir_sub *sub);
+/* Does a BW of this sub-chunk, in this part (struct ir_node), give the gradient of the parameter? */
+bool sub_part_gives(const struct sched *s, const struct ir_sub *sub, uint32_t part, uint32_t param);
 uint32_t stream_number(struct sched *s, const char *name);
 /* stream.c */
 void stream_resources(const struct sched *s, uint32_t stream, uint32_t *max_ctas, int32_t *priority);

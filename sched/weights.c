@@ -1,67 +1,102 @@
-/* Weights of nodes: floating-point operations of runs, elements of borders. A plan must not depend on who makes it, so no machine is asked;
- * and little would be gained. The largest all-to-all of experts takes about as long as the longest run: were it longer, BW would begin
- * while one travels that is done before them; were it shorter, they would be left to the end of the group. Of weights from 0.3 to 2 this one is
- * nearest to the best for six kinds of layers, with all-to-alls from a fifth to one and a half of computation: half a percent off on average. Gathers and sums of regions go over
- * faster links than those of experts, and take a fifth (tests/speed/overlap.py). */
+/* Weights of nodes: times of runs on the machine that stands in where none is given, elements of borders. A plan must not depend on who makes it, so
+ * no other machine is asked; and little would be gained. The all-to-alls of experts take together as long as all runs, and a little: then both streams are to be busy all
+ * the time, and the order decides; an order for that is as good where they take less, and no other one is better where they take more. Of weights from
+ * 0.7 to 1.5 this one is nearest to the best for six kinds of layers, with all-to-alls from a fifth to one and a half of computation: a tenth of a
+ * percent off on average. Gathers and sums of regions go over faster links than those of experts, and take a fifth of the longest run
+ * (tests/speed/overlap.py). */
 #include "sched/weights.h"
 
-enum { LONGEST_RUN = 1000, LONGEST_ROWS = 950, LONGEST_REGION = 200, NOT_YET = UINT32_MAX };
+#include "sched/cost/cost.h"
+
+enum { LONGEST_RUN = 1000, LONGEST_REGION = 200, NOT_YET = UINT32_MAX };
+static const double rows_by_runs = 1.06;
 
 /* Of a pass of a sub-chunk on a device. */
-static double operations(const struct sched *s, uint32_t sub, enum ir_pass pass)
+static double pass_seconds(const struct sched *s, const struct machine *m, uint32_t sub, enum ir_pass pass)
 {
     const struct ir_sub *u = &s->chunks.subs.at[sub];
-    double n = 0;
+    double sum = 0;
     for (uint32_t k = 0; k < u->n_ops; k++) {
         const uint32_t o = s->chunks.ops.at[u->first_op + k];
-        const enum ir_op op = (enum ir_op)s->g->ops.at[o].op;
         const struct ir_attrs local = side_attrs(s, o);
-        n += ir_op_info[op].flops(&local, pass, 1, side_op_tokens(s, o));
+        const struct cost_kernel kernel = { .op = s->g->ops.at[o].op,
+                                            .pass = pass,
+                                            .attrs = &local,
+                                            .b = s->microbatch_size,
+                                            .t = side_op_tokens(s, o),
+                                            .ep = expert_parts(s, u->chunk),
+                                            .compute = s->in->compute };
+        if (ir_op_runs((enum ir_op)kernel.op, &local, pass))
+            sum += cost_kernel(m, &kernel);
     }
-    return n;
+    return sum;
 }
 
 /* [sub * IR_PASS_COUNT + pass], owned by the caller. */
 static uint32_t *weigh_runs(const struct sched *s)
 {
     const uint32_t n = s->chunks.subs.n;
-    double *count = mem_alloc((size_t)n * IR_PASS_COUNT * sizeof *count), most = 1;
+    double *seconds = mem_alloc((size_t)n * IR_PASS_COUNT * sizeof *seconds), most = 0;
     uint32_t *weight = mem_alloc((size_t)n * IR_PASS_COUNT * sizeof *weight);
+    struct machine m;
+    machine_generic(&m);
+    m.launch = 0;
     for (uint32_t i = 0; i < n; i++) {
-        double *of = &count[(size_t)i * IR_PASS_COUNT];
-        of[IR_PASS_F] = operations(s, i, IR_PASS_F);
+        double *of = &seconds[(size_t)i * IR_PASS_COUNT];
+        of[IR_PASS_F] = pass_seconds(s, &m, i, IR_PASS_F);
         bool again =
             false; /* a weight is that of all microbatches: of those that compute the forward again, if some do */
         for (uint32_t mb = 0; mb < s->microbatches && !again; mb++)
             again = recomputes(s, &s->chunks.subs.at[i], mb);
-        of[IR_PASS_BI] = operations(s, i, IR_PASS_BI) + (again ? of[IR_PASS_F] : 0);
-        of[IR_PASS_BW] = operations(s, i, IR_PASS_BW);
+        of[IR_PASS_BI] = pass_seconds(s, &m, i, IR_PASS_BI) + (again ? of[IR_PASS_F] : 0);
+        of[IR_PASS_BW] = pass_seconds(s, &m, i, IR_PASS_BW);
         of[IR_PASS_B] = of[IR_PASS_BI] + of[IR_PASS_BW];
         for (int p = 0; p < IR_PASS_COUNT; p++)
             most = p != IR_PASS_B && of[p] > most ? of[p] : most;
     }
     for (uint32_t i = 0; i < n * IR_PASS_COUNT; i++)
-        weight[i] = 1 + (uint32_t)(count[i] / most * (LONGEST_RUN - 1));
-    mem_free(count);
+        weight[i] = 1 + (most > 0 ? (uint32_t)(seconds[i] / most * (LONGEST_RUN - 1)) : 0);
+    machine_release(&m);
+    mem_free(seconds);
     return weight;
 }
 
-/* By move, owned by the caller: by elements, of what travels alike. */
-static uint32_t *weigh_borders(const struct sched *s, const struct ir_dag *d)
+/* Elements of what crosses a border that a node is for: of rows of experts, or else. */
+static double border_elements(const struct sched *s, const struct ir_dag *d, const struct ir_node *n, bool rows)
 {
-    uint32_t *weight = mem_alloc((d->moves.n + 1) * sizeof *weight);
-    double most[] = { 1, 1 };
-    for (int round = 0; round < 2; round++)
-        for (uint32_t i = 0; i < d->moves.n; i++) {
-            const struct ir_move *m = &d->moves.at[i];
-            const double n = (double)ir_shape_elements(&s->g->tensors.at[m->tensor].shape);
-            const bool rows = m->how == IR_HOW_ROWS;
-            if (m->from_set != m->to_set)
-                continue;
-            most[rows] = n > most[rows] ? n : most[rows];
-            weight[i] = 1 + (uint32_t)(n / most[rows] * (rows ? LONGEST_ROWS : LONGEST_REGION));
-        }
-    return weight;
+    const struct ir_move *m = &d->moves.at[n->what];
+    return (m->how == IR_HOW_ROWS) == rows && n->cost > 0
+               ? (double)ir_shape_elements(&s->g->tensors.at[m->tensor].shape)
+               : 0;
+}
+
+/* Sets takes of the borders, in proportion to their elements; that of the runs is known. */
+static void weigh_borders(const struct sched *s, const struct ir_dag *d, uint32_t *takes)
+{
+    double runs = 0, rows = 1, most = 1;
+    for (uint32_t i = 0; i < d->nodes.n; i++) {
+        const struct ir_node *n = &d->nodes.at[i];
+        const double region = n->kind == IR_NODE_BORDER ? border_elements(s, d, n, false) : 0;
+        runs += n->kind == IR_NODE_RUN ? takes[i] : 0;
+        rows += n->kind == IR_NODE_BORDER ? border_elements(s, d, n, true) : 0;
+        most = region > most ? region : most;
+    }
+    for (uint32_t i = 0; i < d->nodes.n; i++) {
+        const struct ir_node *n = &d->nodes.at[i];
+        if (n->kind == IR_NODE_BORDER && n->cost > 0)
+            takes[i] = 1 + (uint32_t)(border_elements(s, d, n, true) / rows * runs * rows_by_runs +
+                                      border_elements(s, d, n, false) / most * LONGEST_REGION);
+    }
+}
+
+/* A run of this pass, or of a part of it. */
+static uint32_t weigh_run(const struct sched *s, const struct ir_node *n, const uint32_t *runs)
+{
+    const uint32_t all = runs[(size_t)n->what * IR_PASS_COUNT + n->pass];
+    if (!n->part)
+        return all;
+    const uint32_t parted = sub_parted(s, &s->chunks.subs.at[n->what]);
+    return 1 + all / ir_op_bw_parts((enum ir_op)s->g->ops.at[parted].op);
 }
 
 static bool passes_on(const struct ir_node *n)
@@ -118,17 +153,15 @@ void weights_find(const struct sched *s, const struct list_plan *list, struct we
 {
     const uint32_t n = list->dag.nodes.n;
     uint32_t *runs = weigh_runs(s);
-    uint32_t *borders = weigh_borders(s, &list->dag);
     struct stops stops = { 0 };
     w->takes = mem_alloc((n + 1) * sizeof *w->takes);
     w->path = mem_alloc((n + 1) * sizeof *w->path);
     for (uint32_t i = 0; i < n; i++) {
         const struct ir_node *k = &list->dag.nodes.at[i];
-        w->takes[i] = k->kind == IR_NODE_RUN      ? runs[(size_t)k->what * IR_PASS_COUNT + k->pass]
-                      : k->kind == IR_NODE_BORDER ? (k->cost > 0 ? borders[k->what] : 0)
-                                                  : k->cost > 0;
+        w->takes[i] = k->kind == IR_NODE_RUN ? weigh_run(s, k, runs) : k->cost > 0;
         w->path[i] = NOT_YET;
     }
+    weigh_borders(s, &list->dag, w->takes);
     for (uint32_t i = 0; i < n; i++)
         if (list->group[i])
             find_path(list, w, i, &stops);
@@ -136,7 +169,6 @@ void weights_find(const struct sched *s, const struct list_plan *list, struct we
         w->path[i] = w->path[i] == NOT_YET ? 0 : w->path[i];
     vec_free(&stops);
     mem_free(runs);
-    mem_free(borders);
 }
 
 void weights_release(struct weights *w)

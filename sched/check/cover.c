@@ -1,14 +1,14 @@
 /* Nothing is forgotten and nothing runs twice: for every microbatch each operator of the model has one forward
  * kernel, and in "train" one kernel per backward pass that its place in the model asks for, over all classes
- * together. */
+ * together; BW, which may run in parts, one for each of these. */
 #include "ir/freeze.h"
 #include "sched/check/check.h"
 
 #include <stdlib.h>
 
-/* A kernel of an operator in a program that this list may run. */
+/* A kernel of an operator in a program that this list may run; of BW a row for each part of the parameters. */
 struct cover_row {
-    uint32_t op, pass, cls, program;
+    uint32_t op, pass, part, cls, program;
 };
 
 static int by_op(const void *a, const void *b)
@@ -16,7 +16,9 @@ static int by_op(const void *a, const void *b)
     const struct cover_row *x = a, *y = b;
     if (x->op != y->op)
         return x->op < y->op ? -1 : 1;
-    return x->pass != y->pass ? (x->pass > y->pass) - (x->pass < y->pass) : 0;
+    if (x->pass != y->pass)
+        return x->pass < y->pass ? -1 : 1;
+    return (x->part > y->part) - (x->part < y->part);
 }
 
 struct cover {
@@ -79,6 +81,20 @@ static enum status count_runs(struct cover *cover, uint32_t cls)
     return ST_OK;
 }
 
+/* Parts of the kernel of a pass. */
+static uint32_t parts_of(const struct cover *cover, uint32_t op, uint32_t pass)
+{
+    return pass == IR_PASS_BW ? ir_op_bw_parts((enum ir_op)cover->c->g->ops.at[op].op) : 1;
+}
+
+/* Does the kernel do this part of its pass? */
+static bool does_part(const struct cover *cover, const struct plan_kernel *k, uint32_t part)
+{
+    const struct ir_node_op *op = &cover->c->g->ops.at[k->graph_op];
+    const uint64_t gives = k->mask >> OPERAND_DPARAM;
+    return k->pass != IR_PASS_BW || gives & ir_op_bw_params((enum ir_op)op->op, &op->attrs, part);
+}
+
 static void add_rows(struct cover *cover, uint32_t cls)
 {
     const struct plan *p = cover->c->classes[cls].p;
@@ -87,16 +103,18 @@ static void add_rows(struct cover *cover, uint32_t cls)
         for (uint32_t k = g->first_kernel; k < g->first_kernel + g->n_kernels; k++) {
             const struct plan_kernel *kernel = &p->kernels[k];
             bool counts = kernel->graph_op != PLAN_NONE && (kernel->pass == IR_PASS_F) == (g->pass == IR_PASS_F);
-            if (counts)
-                vec_add(&cover->rows, ((struct cover_row){ kernel->graph_op, kernel->pass, cls, i }));
+            for (uint32_t part = 0; counts && part < parts_of(cover, kernel->graph_op, kernel->pass); part++)
+                if (does_part(cover, kernel, part))
+                    vec_add(&cover->rows, ((struct cover_row){ kernel->graph_op, kernel->pass, part, cls, i }));
         }
     }
 }
 
-/* Rows r[0..n) are those of one operator and pass. */
-static enum status check_rows(const struct cover *cover, uint32_t op, uint32_t pass, const struct cover_row *r,
+/* Rows r[0..n) are those of one operator, pass and part, as of says. */
+static enum status check_rows(const struct cover *cover, const struct cover_row *of, const struct cover_row *r,
                               uint32_t n)
 {
+    const uint32_t op = of->op, pass = of->pass;
     bool needed = cover->needs[op] >> pass & 1;
     if (!cover->l->train)
         needed = pass == IR_PASS_F;
@@ -107,9 +125,12 @@ static enum status check_rows(const struct cover *cover, uint32_t op, uint32_t p
         if (times == 1 || (times == 0 && !needed))
             continue;
         struct check_place at = { .cls = n ? r->cls : PLAN_NONE };
+        const struct ir_node_op *o = &cover->c->g->ops.at[op];
+        const bool parts = parts_of(cover, op, pass) > 1;
         return check_wrong(cover->c, RULE_COVER, at,
-                           "list \"%s\": operator %s runs its kernel %s %u times in microbatch %u", cover->l->name,
-                           cover->c->g->ops.at[op].name, ir_pass_name(pass), times, mb);
+                           "list \"%s\": operator %s runs its kernel %s%s%s %u times in microbatch %u", cover->l->name,
+                           o->name, ir_pass_name(pass), parts ? " for " : "",
+                           parts ? cover->c->g->params.at[o->param[of->part]].name : "", times, mb);
     }
     return ST_OK;
 }
@@ -121,12 +142,14 @@ static enum status check_all(struct cover *cover)
         qsort(cover->rows.at, cover->rows.n, sizeof *cover->rows.at, by_op);
     uint32_t i = 0;
     for (uint32_t op = 0; op < cover->c->g->ops.n; op++)
-        for (size_t k = 0; k < sizeof passes / sizeof *passes; k++) {
-            uint32_t first = i;
-            while (i < cover->rows.n && cover->rows.at[i].op == op && cover->rows.at[i].pass == passes[k])
-                i++;
-            TRY(check_rows(cover, op, passes[k], cover->rows.at + first, i - first));
-        }
+        for (size_t k = 0; k < sizeof passes / sizeof *passes; k++)
+            for (uint32_t part = 0; part < parts_of(cover, op, passes[k]); part++) {
+                const struct cover_row of = { .op = op, .pass = passes[k], .part = part };
+                uint32_t first = i;
+                while (i < cover->rows.n && by_op(&cover->rows.at[i], &of) == 0)
+                    i++;
+                TRY(check_rows(cover, &of, cover->rows.at + first, i - first));
+            }
     return ST_OK;
 }
 

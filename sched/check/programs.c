@@ -52,13 +52,26 @@ static uint64_t told(const struct ir_node_op *op, const struct plan_kernel *k)
     }
 }
 
+/* Gradients that BW gives: of a part of the parameters all or none (ir_op_bw_parts()), of some part at least. */
+static uint64_t given(const struct ir_node_op *op, const struct plan_kernel *k)
+{
+    const uint32_t some = (uint32_t)(k->mask >> OPERAND_DPARAM) & ((1u << IR_MAX_PARAM) - 1);
+    uint32_t params = 0;
+    for (uint32_t i = 0; i < ir_op_bw_parts((enum ir_op)op->op); i++) {
+        const uint32_t part = ir_op_bw_params((enum ir_op)op->op, &op->attrs, i);
+        params |= some & part || !some ? part : 0;
+    }
+    return params;
+}
+
 /* Operands that a kernel of the graph cannot do without. */
 static uint64_t needed(const struct check *c, const struct ir_node_op *op, const struct plan_kernel *k)
 {
     const enum ir_pass pass = (enum ir_pass)k->pass;
     const struct ir_op_info *info = &ir_op_info[op->op];
-    uint32_t reads = pass == IR_PASS_BI ? info->bi_reads : info->bw_reads;
-    uint64_t mask = told(op, k);
+    const uint64_t gives = pass == IR_PASS_BW ? given(op, k) : 0;
+    uint32_t reads = pass == IR_PASS_BI ? info->bi_reads : ir_op_bw_reads((enum ir_op)op->op, (uint32_t)gives);
+    uint64_t mask = told(op, k) | gives << OPERAND_DPARAM;
     for (uint32_t i = 0; i < IR_MAX_IN; i++)
         if (op->in[i] != IR_NONE && (pass == IR_PASS_F || reads & IR_IN(i)))
             mask |= one << (OPERAND_IN + i);
@@ -68,12 +81,9 @@ static uint64_t needed(const struct check *c, const struct ir_node_op *op, const
     for (uint32_t i = 0; i < IR_MAX_OUT && pass != IR_PASS_F; i++)
         if (op->out[i] != IR_NONE && c->flows[op->out[i]] && (pass == IR_PASS_BI || reads & IR_DOUT(i)))
             mask |= one << (OPERAND_DOUT + i);
-    for (uint32_t i = 0; i < IR_MAX_PARAM; i++) {
+    for (uint32_t i = 0; i < IR_MAX_PARAM; i++)
         if (op->param[i] != IR_NONE && (pass == IR_PASS_F || reads & IR_PARAM(i)))
             mask |= one << (OPERAND_PARAM + i);
-        if (op->param[i] != IR_NONE && pass == IR_PASS_BW && !ir_op_param_is_state((enum ir_op)op->op, &op->attrs, i))
-            mask |= one << (OPERAND_DPARAM + i);
-    }
     for (uint32_t i = 0; i < IR_MAX_SAVE; i++)
         if (pass != IR_PASS_F && reads & IR_SAVE(i) && i < info->n_save)
             mask |= one << (OPERAND_SAVE + i);

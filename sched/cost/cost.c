@@ -46,7 +46,7 @@ static struct ir_kernel part_of(const struct cost_kernel *k)
                                .share = *k->share };
 }
 
-static double kernel_flops(const struct cost_kernel *k)
+static double whole_flops(const struct cost_kernel *k)
 {
     if (k->share) {
         const struct ir_kernel part = part_of(k);
@@ -55,7 +55,7 @@ static double kernel_flops(const struct cost_kernel *k)
     return k->attrs ? ir_op_info[k->op].flops(k->attrs, (enum ir_pass)k->pass, k->b, k->t) : 0;
 }
 
-static double kernel_bytes(const struct cost_kernel *k)
+static double whole_bytes(const struct cost_kernel *k)
 {
     if (!k->attrs)
         return (double)k->n * (k->op == IR_OP_SUM ? 3 : 2) * ir_dtype_size(IR_COMPUTE, (enum ir_dtype)k->compute);
@@ -72,6 +72,22 @@ static double kernel_bytes(const struct cost_kernel *k)
         bytes -= (3 * ffn * features + bias) * k->attrs->experts * size * (1 - 1.0 / k->ep);
     }
     return bytes;
+}
+
+static double portion(const struct cost_kernel *k)
+{
+    return k->portion > 0 ? k->portion : 1;
+}
+
+static double kernel_flops(const struct cost_kernel *k)
+{
+    return whole_flops(k) * portion(k);
+}
+
+/* What several parts read is counted once for all of them. */
+static double kernel_bytes(const struct cost_kernel *k)
+{
+    return whole_bytes(k) * portion(k);
 }
 
 void cost_kernel_size(const struct cost_kernel *k, double *work, double *width)
@@ -213,6 +229,7 @@ double cost_program(const struct machine *m, const struct plan *p, uint32_t prog
         }
         if (q->tokens)
             kernel.t = q->tokens;
+        kernel.portion = kernel.attrs ? plan_portion(k, kernel.attrs) : 1;
         seconds += cost_kernel(m, &kernel);
     }
     return seconds;

@@ -17,6 +17,7 @@ struct cost_kernel {
     uint32_t b, t, ep; /* sequences, their length, devices that the experts are split over */
     uint32_t compute;  /* IR_F32 or IR_BF16 */
     uint64_t n;        /* SUM, COPY: elements */
+    double portion;    /* plan_portion(); 0: all */
     /* NULL: the whole operator. Else attrs and t are those of a part, which is cut out so; run: where its tokens stand */
     const struct ir_share *share;
     struct ir_run run[2];

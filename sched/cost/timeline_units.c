@@ -96,7 +96,7 @@ void timeline_units_init(struct timeline_units *u, const struct plan *plans, uin
                 const struct plan_kernel *kernel = &p->kernels[p->programs[i].first_kernel + k];
                 if (kernel->graph_op != PLAN_NONE)
                     u->program[c][i] +=
-                        weight(g, kernel) /
+                        plan_portion(kernel, &g->ops.at[kernel->graph_op].attrs) * weight(g, kernel) /
                         total[stage_of_op(g, pp, kernel->graph_op) * KERNELS + kernel_index(kernel->pass)];
             }
         for (uint32_t i = 0; i < p->h->count[PLAN_S_BUCKETS]; i++)

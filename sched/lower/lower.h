@@ -178,12 +178,13 @@ void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n)
 void lower_again(struct class_lowering *c, uint32_t node, const struct ir_node *n);
 /* The base of a slot of a run of this node. */
 void lower_slot(struct class_lowering *c, struct plan_instr *i, uint32_t node, const struct ir_node *n, uint32_t slot);
-/* Where the backward of a sub-chunk writes the whole gradients of a bucket. is_first: nothing has been written there in the list so far. */
+/* Where the backward of a sub-chunk, or a part of it (struct ir_node), writes the whole gradients of a bucket. is_first: nothing of what it writes
+ * has been written in the list so far. */
 struct lower_grad {
-    uint32_t sub, bucket, mb;
+    uint32_t sub, bucket, mb, part;
 };
 void lower_grad(struct class_lowering *c, struct plan_instr *i, const struct lower_grad *g, uint32_t access);
-bool lower_grad_is_first(struct class_lowering *c, uint32_t sub, uint32_t bucket, uint32_t mb);
+bool lower_grad_is_first(struct class_lowering *c, const struct lower_grad *g);
 /* The tape of the backward of a run. */
 const struct tape *lower_tape(struct class_lowering *c, uint32_t node, const struct ir_node *n);
 

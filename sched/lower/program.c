@@ -355,6 +355,7 @@ struct backward {
     const struct ir_sub *sub;
     const struct tape *t;
     enum ir_pass pass;
+    uint32_t part;          /* of BW: struct ir_node */
     uint32_t *first, *last; /* by value: steps of this program that make and last use it; IR_NONE */
     uint32_t *join;         /* by value: the value whose place it shares, itself at the end of a chain */
     struct place *at;       /* by value, of those in the temporary frame */
@@ -363,6 +364,24 @@ struct backward {
 static bool in_program(const struct backward *bw, const struct step *k)
 {
     return bw->pass == IR_PASS_B || (k->pass == IR_PASS_BW) == (bw->pass == IR_PASS_BW);
+}
+
+/* Has the program this operand of a step? Of a BW in parts those that its part gives, and what they need. */
+static bool has_operand(const struct backward *bw, const struct step *k, uint32_t j)
+{
+    if (k->operand[j] == IR_NONE || !bw->part || k->pass != IR_PASS_BW)
+        return k->operand[j] != IR_NONE;
+    const struct ir_node_op *op = &bw->m->s->g->ops.at[k->graph_op];
+    const uint32_t params = ir_op_bw_params((enum ir_op)k->op, &op->attrs, bw->part - 1);
+    if (j >= OPERAND_DPARAM)
+        return params >> (j - OPERAND_DPARAM) & 1;
+    const uint32_t bit = j < OPERAND_OUT     ? IR_IN(j - OPERAND_IN)
+                         : j < OPERAND_SAVE  ? IR_OUT(j - OPERAND_OUT)
+                         : j < OPERAND_STASH ? IR_SAVE(j - OPERAND_SAVE)
+                         : j < OPERAND_PARAM ? IR_STASH(j - OPERAND_STASH)
+                         : j < OPERAND_DOUT  ? IR_PARAM(j - OPERAND_PARAM)
+                                             : IR_DOUT(j - OPERAND_DOUT);
+    return ir_op_bw_reads((enum ir_op)k->op, params) & bit;
 }
 
 /* Is v what travels between the pieces of a ring? */
@@ -395,9 +414,9 @@ static void find_lives(struct backward *bw)
         bw->join[v] = v;
     }
     for (uint32_t k = 0; k < t->steps.n; k++)
-        for (int i = 0; i < OPERAND_COUNT; i++) {
+        for (uint32_t i = 0; i < OPERAND_COUNT; i++) {
             uint32_t v = t->steps.at[k].operand[i];
-            if (v == IR_NONE || !in_program(bw, &t->steps.at[k]))
+            if (!in_program(bw, &t->steps.at[k]) || !has_operand(bw, &t->steps.at[k], i))
                 continue;
             bw->first[v] = bw->first[v] == IR_NONE ? k : bw->first[v];
             bw->last[v] = k;
@@ -490,10 +509,13 @@ static struct place value_place(struct backward *bw, uint32_t v, uint32_t access
                            bw->t->stash_offset[v] };
 }
 
-static void backward(struct program_maker *m, const struct ir_sub *sub, const struct tape *t, enum ir_pass pass)
+static void backward(struct program_maker *m, const struct program_key *key)
 {
+    const struct tape *t = key->tape;
     uint32_t n = t->values.n + 1;
-    struct backward bw = { .m = m, .sub = sub, .t = t, .pass = pass };
+    struct backward bw = {
+        .m = m, .sub = &m->s->chunks.subs.at[key->sub], .t = t, .pass = (enum ir_pass)key->pass, .part = key->part
+    };
     bw.first = mem_alloc(n * sizeof(uint32_t));
     bw.last = mem_alloc(n * sizeof(uint32_t));
     bw.join = mem_alloc(n * sizeof(uint32_t));
@@ -509,12 +531,11 @@ static void backward(struct program_maker *m, const struct ir_sub *sub, const st
         k->again = step->pass == IR_PASS_F;
         k->type = (uint8_t)step->type;
         k->tensor = step->tensor;
-        for (int j = 0; j < OPERAND_WORK; j++) {
-            if (step->operand[j] == IR_NONE)
+        for (uint32_t j = 0; j < OPERAND_WORK; j++) {
+            if (!has_operand(&bw, step, j))
                 continue;
             bool add = j >= OPERAND_DPARAM && (step->add >> (j - OPERAND_DPARAM) & 1);
-            operand(m, k, (uint32_t)j,
-                    value_place(&bw, step->operand[j], step_writes(step, (uint32_t)j) ? PLAN_WRITE : PLAN_READ),
+            operand(m, k, j, value_place(&bw, step->operand[j], step_writes(step, j) ? PLAN_WRITE : PLAN_READ),
                     add ? PLAN_OPERAND_ADD : 0);
         }
         work(m, k, i);
@@ -586,24 +607,23 @@ static uint32_t find_program(const struct programs *ps, struct program_key key)
     for (uint32_t i = ps->first_program[key.sub]; i != IR_NONE; i = ps->keys[i].next) {
         const struct program_key *k = &ps->keys[i];
         if (k->pass == key.pass && k->tensor == key.tensor && k->parts == key.parts && k->layout == key.layout &&
-            k->tape == key.tape)
+            k->tape == key.tape && k->part == key.part)
             return i;
     }
     return IR_NONE;
 }
 
-uint32_t program_get(struct programs *ps, uint32_t sub, enum ir_pass pass, const struct tape *tape)
+uint32_t program_get(struct programs *ps, uint32_t sub, enum ir_pass pass, uint32_t part, const struct tape *tape)
 {
-    struct program_key key = { .sub = sub, .pass = pass, .tape = tape };
+    struct program_key key = { .sub = sub, .pass = pass, .part = part, .tape = tape };
     uint32_t found = find_program(ps, key);
     if (found != IR_NONE)
         return found;
     struct program_maker m = begin(ps, sub);
-    const struct ir_sub *u = &ps->s->chunks.subs.at[sub];
     if (pass == IR_PASS_F)
-        forward(&m, u, tape);
+        forward(&m, &ps->s->chunks.subs.at[sub], tape);
     else
-        backward(&m, u, tape, pass);
+        backward(&m, &key);
     return finish(&m, key);
 }
 

@@ -102,6 +102,7 @@ struct programs {
     struct program_key {
         uint32_t sub, pass;
         uint32_t tensor, parts, layout; /* of a sum, a turn or a dispatch again; else 0 */
+        uint32_t part;                  /* of BW: struct ir_node */
         const struct tape *tape;
         uint32_t next; /* program of the same sub-chunk; IR_NONE */
     } * keys;          /* by program */
@@ -112,8 +113,8 @@ void programs_init(struct programs *ps, struct sched *s, struct plan_builder *pb
 void programs_release(struct programs *ps);
 /* parts[k]: gradient parts of output k of the sub-chunk; mb: a microbatch that has them. Made when new, kept until release. */
 const struct tape *tape_get(struct programs *ps, uint32_t sub, uint32_t mb, const uint32_t *parts);
-/* The program of (sub, pass); for F of a training list the tape says what to keep; eval: F only, tape NULL. */
-uint32_t program_get(struct programs *ps, uint32_t sub, enum ir_pass pass, const struct tape *tape);
+/* The program of (sub, pass), or part (struct ir_node) of it; for F of a training list the tape says what to keep; eval: F only, tape NULL. */
+uint32_t program_get(struct programs *ps, uint32_t sub, enum ir_pass pass, uint32_t part, const struct tape *tape);
 /* A program that adds `parts` gradient parts of one tensor (WHAT_PART slots) into WHAT_LEAVING. sub: whose backward gives one of
  * them; layout, shape: of all. */
 struct sum_program {

@@ -291,8 +291,9 @@ static void zero_gradients(struct rounds *r, uint32_t program)
     const struct plan_program p = r->c->pb.programs.at[program];
     for (uint32_t k = p.first_slot; k < p.first_slot + p.n_slots; k++) {
         const struct slot_ref ref = r->c->programs.refs.at[k];
-        if (ref.what == WHAT_GRAD && lower_grad_is_first(r->c, r->sub, ref.id, r->mb))
-            lower_grad(r->c, &r->c->pb.instrs.at[r->begin], &(struct lower_grad){ r->sub, ref.id, r->mb }, PLAN_WRITE);
+        const struct lower_grad grad = { r->sub, ref.id, r->mb, 0 };
+        if (ref.what == WHAT_GRAD && lower_grad_is_first(r->c, &grad))
+            lower_grad(r->c, &r->c->pb.instrs.at[r->begin], &grad, PLAN_WRITE);
     }
 }
 
@@ -312,9 +313,9 @@ void lower_rounds_backward(struct class_lowering *c, uint32_t node, const struct
     struct rounds r = rounds_of(c, node, n);
     const struct tape *tape = lower_tape(c, node, n);
     const bool apart = n->pass == IR_PASS_BI && has_weights_apart(&r);
-    const uint32_t weights = apart ? program_get(&c->programs, n->what, IR_PASS_BW, tape) : IR_NONE;
+    const uint32_t weights = apart ? program_get(&c->programs, n->what, IR_PASS_BW, 0, tape) : IR_NONE;
     const bool again = reads_kept(c, program) || (apart && reads_kept(c, weights));
-    const uint32_t forward = again ? program_get(&c->programs, n->what, IR_PASS_F, tape) : IR_NONE;
+    const uint32_t forward = again ? program_get(&c->programs, n->what, IR_PASS_F, 0, tape) : IR_NONE;
     begin_rounds(&r);
     if (apart)
         zero_gradients(&r, weights);

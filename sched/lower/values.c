@@ -224,15 +224,21 @@ static uint32_t *whole_grad(struct class_lowering *c, uint32_t bucket, uint32_t 
     return lower_buffer_slot(c, WHAT_GRAD, bucket, c->x->s->buckets.at[bucket].reduce_each ? mb : IR_NO_MB);
 }
 
-bool lower_grad_is_first(struct class_lowering *c, uint32_t sub, uint32_t bucket, uint32_t mb)
+/* Is this parameter in the bucket, and does the run write its gradient? */
+static bool writes_gradient(const struct sched *s, const struct lower_grad *g, uint32_t param)
+{
+    return s->bucket_of[param] == g->bucket && sub_part_gives(s, &s->chunks.subs.at[g->sub], g->part, param);
+}
+
+bool lower_grad_is_first(struct class_lowering *c, const struct lower_grad *g)
 {
     const struct sched *s = c->x->s;
-    const struct ir_sub *u = &s->chunks.subs.at[sub];
-    if (grads_pass_through(&s->buckets.at[bucket]))
-        return *whole_grad(c, bucket, mb) == IR_NONE;
-    for (uint32_t k = 0; k < u->n_param; k++) { /* all that this sub-chunk writes of the bucket was, or nothing */
+    const struct ir_sub *u = &s->chunks.subs.at[g->sub];
+    if (grads_pass_through(&s->buckets.at[g->bucket])) /* the first that has them zeroes them all */
+        return *whole_grad(c, g->bucket, g->mb) == IR_NONE;
+    for (uint32_t k = 0; k < u->n_param; k++) { /* all that the run writes of the bucket was, or nothing */
         uint32_t p = s->chunks.params.at[u->first_param + k];
-        if (s->bucket_of[p] == bucket && c->param_written[p])
+        if (c->param_written[p] && writes_gradient(s, g, p))
             return false;
     }
     return true;
@@ -244,11 +250,11 @@ void lower_grad(struct class_lowering *c, struct plan_instr *i, const struct low
     const struct ir_sub *sub = &s->chunks.subs.at[g->sub];
     const struct bucket *b = &s->buckets.at[g->bucket];
     const uint32_t local = c->bucket_of[g->bucket];
-    const bool first = lower_grad_is_first(c, g->sub, g->bucket, g->mb);
+    const bool first = lower_grad_is_first(c, g);
     if (!grads_pass_through(b)) {
         for (uint32_t k = 0; k < sub->n_param; k++) {
             uint32_t p = s->chunks.params.at[sub->first_param + k];
-            c->param_written[p] |= s->bucket_of[p] == g->bucket;
+            c->param_written[p] |= writes_gradient(s, g, p);
         }
         lower_grad_base(c, i, local, access)->first = first;
         return;
@@ -271,7 +277,7 @@ void lower_slot(struct class_lowering *c, struct plan_instr *i, uint32_t node, c
         param_base(c, i, node, r->id, p->access);
         return;
     case WHAT_GRAD:
-        lower_grad(c, i, &(struct lower_grad){ sub, r->id, n->mb }, p->access);
+        lower_grad(c, i, &(struct lower_grad){ sub, r->id, n->mb, n->kind == IR_NODE_RUN ? n->part : 0 }, p->access);
         return;
     case WHAT_TENSOR:
         b = lower_value_buffer(c, WHAT_TENSOR, r->index == MADE_AGAIN ? node : tensor_giver(c, node, r->id), r->id,
@@ -336,7 +342,7 @@ void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n)
         const struct tape *tape = NULL;
         if (!c->list->eval) /* F keeps what the tape of its backward reads */
             tape = lower_tape(c, node, n);
-        program = program_get(&c->programs, n->what, (enum ir_pass)n->pass, tape);
+        program = program_get(&c->programs, n->what, (enum ir_pass)n->pass, n->part, tape);
     }
     const bool rounds = lower_has_rounds(c, n);
     if (rounds && n->pass == IR_PASS_F) {

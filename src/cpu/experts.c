@@ -187,8 +187,9 @@ static void weights(const struct experts *x, void *const *param, size_t e, size_
     const size_t bias_size = x->a->weights == IR_BF16 ? sizeof(float) : size;
     for (int i = 0; i < 3; i++) {
         const size_t rows = i == 2 ? x->c : x->f, columns = i == 2 ? x->f : x->c;
-        w[i] = (struct weight){ (char *)param[i] + e * x->f * x->c * size, rows, columns,
-                                bias ? (char *)param[3 + i] + e * rows * bias_size : NULL };
+        if (param[i])
+            w[i] = (struct weight){ (char *)param[i] + e * x->f * x->c * size, rows, columns,
+                                    bias ? (char *)param[3 + i] + e * rows * bias_size : NULL };
     }
 }
 
@@ -305,10 +306,12 @@ void cpu_experts_bi(const struct op_args *a)
     }
 }
 
-/* Biases of expert e: sums over its rows. */
+/* Biases of expert e, those that are asked for: sums over its rows. */
 static void bias_grads(const struct experts *x, size_t e)
 {
     for (int i = 0; i < 3; i++) {
+        if (!x->a->dparam[3 + i])
+            continue;
         const size_t width = i < 2 ? x->f : x->c;
         const void *dy = i < 2 ? x->a->stash[i] : x->a->dout[0];
         float *db = (float *)x->a->dparam[3 + i] + e * width;
@@ -325,26 +328,35 @@ static void bias_grads(const struct experts *x, size_t e)
     }
 }
 
+/* What run of rows `row` to row + n - 1 adds to the gradient of weight i. */
+static void run_grad(const struct experts *x, int i, const struct weight *dw, bool add, size_t row, size_t n)
+{
+    const struct op_args *a = x->a;
+    const size_t f = row * x->f, c = row * x->c;
+    if (i < 2) {
+        weight_grad(x, dw, add, element(x, a->stash[i], f), element(x, a->in[0], c), n);
+        return;
+    }
+    swiglu(x, x->tile[0], element(x, a->save[0], f), element(x, a->save[1], f), n * x->f);
+    weight_grad(x, dw, add, element(x, a->dout[0], c), x->tile[0], n);
+}
+
 void cpu_experts_bw(const struct op_args *a)
 {
     const struct experts x = experts(a);
-    void *h = x.tile[0];
     for (size_t e = 0; e < x.local; e++) {
         struct weight dw[3];
         weights(&x, a->dparam, e, sizeof(float), dw);
         bool add[3] = { a->dparam_add & 1, a->dparam_add & 2, a->dparam_add & 4 };
         struct walk walk = { .expert = e };
-        for (size_t row, n; next_run(&x, &walk, &row, &n);) {
-            const void *in = element(&x, a->in[0], row * x.c), *dout = element(&x, a->dout[0], row * x.c);
-            const size_t f = row * x.f;
-            weight_grad(&x, &dw[0], add[0], element(&x, a->stash[0], f), in, n);
-            weight_grad(&x, &dw[1], add[1], element(&x, a->stash[1], f), in, n);
-            swiglu(&x, h, element(&x, a->save[0], f), element(&x, a->save[1], f), n * x.f);
-            weight_grad(&x, &dw[2], add[2], dout, h, n);
-            add[0] = add[1] = add[2] = true;
-        }
+        for (size_t row, n; next_run(&x, &walk, &row, &n);)
+            for (int i = 0; i < 3; i++)
+                if (a->dparam[i]) {
+                    run_grad(&x, i, &dw[i], add[i], row, n);
+                    add[i] = true;
+                }
         for (int i = 0; i < 3; i++)
-            if (!add[i]) /* an expert without rows */
+            if (a->dparam[i] && !add[i]) /* an expert without rows */
                 cpu_zero(dw[i].at, x.f * x.c);
         if (a->attrs->flags & IR_BIAS)
             bias_grads(&x, e);

@@ -95,6 +95,8 @@ template <typename T> void expert_bias_sums(const struct op_args *a)
     const expert_rows r = expert_rows_of(a);
     for (int i = 0; i < 3; i++) {
         const unsigned width = i < 2 ? a->attrs->ffn : a->attrs->features;
+        if (!a->dparam[3 + i])
+            continue;
         launch("expert bias BW", expert_bias_sums_kernel<T>, dim3(blocks_for(width, BIAS_COLUMNS), r.local),
                BIAS_THREADS, 0, a->stream, static_cast<float *>(a->dparam[3 + i]),
                static_cast<const T *>(i < 2 ? a->stash[i] : a->dout[0]), r, width, (a->dparam_add >> (3 + i) & 1) != 0);

@@ -389,21 +389,10 @@ template <typename T> void weights_product(const layer<T> &l, grouped_weights<T>
            GROUP_THREADS, GROUP_SHARED, l.a->stream, p);
 }
 
-template <typename T> void grouped_bw(const struct op_args *a)
+/* Of the third weight: the hidden layer is computed again, so many rows at a time. */
+template <typename T> void grouped_bw_down(const layer<T> &l, const struct op_args *a, grouped_weights<T> p)
 {
-    const layer<T> l = layer_of<T>("experts BW", a);
     const uint64_t rows = rows_of(a) * a->ep * a->attrs->top_k;
-    grouped_weights<T> p = {};
-    for (int i = 0; i < 2; i++) {
-        p.a[i] = in<T>(a->stash[i]);
-        p.c[i] = out<float>(a->dparam[i]);
-        p.add[i] = a->dparam_add >> i & 1;
-    }
-    p.b = in<T>(a->in[0]);
-    p.end = static_cast<unsigned>(rows);
-    p.m = l.f;
-    p.n = l.c;
-    weights_product(l, p, 2);
     p.a[0] = in<T>(a->dout[0]);
     p.b = l.hidden;
     p.c[0] = out<float>(a->dparam[2]);
@@ -423,6 +412,27 @@ template <typename T> void grouped_bw(const struct op_args *a)
         weights_product(l, p, 1);
         p.add[0] = true;
     }
+}
+
+template <typename T> void grouped_bw(const struct op_args *a)
+{
+    const layer<T> l = layer_of<T>("experts BW", a);
+    grouped_weights<T> p = {};
+    unsigned matrices = 0;
+    for (int i = 0; i < 2; i++)
+        if (a->dparam[i]) {
+            p.a[matrices] = in<T>(a->stash[i]);
+            p.c[matrices] = out<float>(a->dparam[i]);
+            p.add[matrices++] = a->dparam_add >> i & 1;
+        }
+    p.b = in<T>(a->in[0]);
+    p.end = static_cast<unsigned>(rows_of(a) * a->ep * a->attrs->top_k);
+    p.m = l.f;
+    p.n = l.c;
+    if (matrices)
+        weights_product(l, p, matrices);
+    if (a->dparam[2])
+        grouped_bw_down(l, a, grouped_weights<T>{});
     if (a->attrs->flags & IR_BIAS)
         cuda_expert_bias_sums(a);
 }

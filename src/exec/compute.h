@@ -55,7 +55,8 @@ static inline uint32_t op_position(const struct op_positions *p, uint32_t i)
 
 /* Operands as ir_op_info orders them; NULL where the pass does not have one. Shapes: the operator's row in ir/op.h.
  * F reads in, param; writes out, save. BI reads what bi_reads says and dout; writes din, stash. BW reads what bw_reads
- * says; writes dparam. */
+ * says; writes dparam: of an operator whose BW has parts (ir_op_bw_parts()) maybe those of some parts alone, and the others are NULL, as is what
+ * only they read. */
 struct op_args {
     const struct ir_attrs *attrs;
     uint32_t op;      /* enum ir_op */

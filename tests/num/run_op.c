@@ -398,13 +398,12 @@ static void run_bi(struct bench *k)
     }
 }
 
-/* dparam written, then added to, then one of them added to. */
-static void run_bw(struct bench *k)
+/* dparam of these parameters written, then added to, then one of them added to. */
+static void run_bw_of(struct bench *k, uint32_t params)
 {
-    const struct ir_op_info *info = &ir_op_info[k->c->op];
     for (uint32_t mode = 0; mode < 3; mode++) {
-        struct op_args a = reading(k, info->bw_reads);
-        copy_pointers(a.dparam, k->dparam, 0x3f, IR_MAX_PARAM);
+        struct op_args a = reading(k, ir_op_bw_reads(k->c->op, params));
+        copy_pointers(a.dparam, k->dparam, params, IR_MAX_PARAM);
         a.dparam_add = mode == 0 ? 0 : mode == 1 ? 0x3f : 0x12;
         for (int i = 0; i < SLOTS; i++) {
             if (!a.dparam[i])
@@ -425,9 +424,18 @@ static void run_bw(struct bench *k)
             for (size_t j = 0; j < k->p.dparam[i].n && a.dparam_add >> i & 1; j++)
                 k->p.dparam[i].x[j] -= k->p.param[i].x[j];
         }
-        if (mode == 0)
+        if (mode == 0 && params == 0x3f)
             repeat(k, IR_PASS_BW, &a, k->dparam, k->p.dparam, NULL);
     }
+}
+
+/* All at once, and each part alone. */
+static void run_bw(struct bench *k)
+{
+    const uint32_t parts = ir_op_bw_parts(k->c->op);
+    run_bw_of(k, 0x3f);
+    for (uint32_t i = 0; i < parts && parts > 1; i++)
+        run_bw_of(k, ir_op_bw_params(k->c->op, &k->c->a, i));
 }
 
 bool has_kernels(const struct machine *m, enum ir_op op, const struct ir_attrs *a)

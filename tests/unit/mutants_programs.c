@@ -330,6 +330,56 @@ EXAMPLE(sends_rows_of_other)
     }
     return false;
 }
+/* ---- weights whose gradients are computed apart ---- */
+
+/* Is it a BW that gives gradients of some weights of experts, but not of all? */
+static bool is_part(const struct plan_kernel *k)
+{
+    const uint64_t weights = k->mask >> OPERAND_DPARAM & 7;
+    return k->op == IR_OP_EXPERTS && k->pass == IR_PASS_BW && weights != 7;
+}
+
+static uint32_t nth_part(const struct plan_builder *b, uint32_t nth)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++) {
+        const struct plan_instr *in = &b->instrs.at[i];
+        if (in->op == PLAN_RUN && is_part(&b->kernels.at[b->programs.at[in->program].first_kernel]) && nth-- == 0)
+            return i;
+    }
+    return PLAN_NONE;
+}
+
+EXAMPLE(weight_forgotten)
+{
+    return mutant_drop(b, nth_part(b, nth));
+}
+EXAMPLE(weight_twice)
+{
+    return mutant_repeat(b, nth_part(b, nth));
+}
+/* What one part reads, for the gradient of the weight of another. */
+EXAMPLE(weight_of_other_part)
+{
+    for (uint32_t i = 0; i < b->kernels.n; i++) {
+        struct plan_kernel *k = &b->kernels.at[i];
+        if (!is_part(k) || nth-- > 0)
+            continue;
+        const uint64_t weights = k->mask >> OPERAND_DPARAM & 7;
+        k->mask ^= (weights | (weights == 4 ? 1 : weights << 1)) << OPERAND_DPARAM;
+        return true;
+    }
+    return false;
+}
+/* A gradient is added to what nobody has written, or written over. */
+EXAMPLE(weight_first)
+{
+    const uint32_t i = nth_part(b, nth);
+    for (uint32_t k = 0; i != PLAN_NONE && k < b->instrs.at[i].n_bases; k++)
+        if (b->slots.at[b->programs.at[b->instrs.at[i].program].first_slot + k].kind == SLOT_GRAD)
+            b->bases.at[b->instrs.at[i].first_base + k].first ^= 1;
+    return i != PLAN_NONE;
+}
+
 /* It would count dropped choices twice. */
 EXAMPLE(again_as_the_first_time)
 {
@@ -363,5 +413,9 @@ const struct mutant mutants_of_programs[] = {
     MUTANT(reads_rows_of_forward, "value", 8),
     MUTANT(sends_rows_of_other, "value", 8),
     MUTANT(again_as_the_first_time, "program", 4),
+    MUTANT(weight_forgotten, "cover", 20),
+    MUTANT(weight_twice, "cover", 20),
+    MUTANT(weight_of_other_part, "program", 6),
+    MUTANT(weight_first, "value", 20),
     { 0 },
 };

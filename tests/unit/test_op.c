@@ -193,6 +193,31 @@ START_TEST(shapes_dense)
 }
 END_TEST
 
+/* Parts of BW: each parameter with a gradient is of one, and together they read what BW reads. */
+START_TEST(parts_of_weights)
+{
+    for (uint32_t o = 0; o < IR_OP_GRAPH_COUNT; o++)
+        for (uint32_t flags = 0; flags <= IR_BIAS; flags += IR_BIAS) {
+            const enum ir_op op = (enum ir_op)o;
+            struct ir_attrs a = good[o];
+            a.flags = (a.flags & ~(uint32_t)IR_BIAS) | (ir_op_flags(op) & flags);
+            uint32_t params = 0, reads = 0, all = 0;
+            for (uint32_t i = 0; i < ir_op_params(op, &a); i++)
+                all |= ir_op_param_is_state(op, &a, i) ? 0 : 1u << i;
+            for (uint32_t part = 0; part < ir_op_bw_parts(op); part++) {
+                const uint32_t of = ir_op_bw_params(op, &a, part);
+                ck_assert(!(params & of) && (of || !all));
+                params |= of;
+                reads |= ir_op_bw_reads(op, of);
+            }
+            ck_assert_uint_eq(params, all);
+            ck_assert_uint_eq(reads, ir_op_info[op].bw_reads);
+        }
+    ck_assert_uint_eq(ir_op_bw_parts(IR_OP_EXPERTS), 3);
+    ck_assert_uint_eq(ir_op_bw_reads(IR_OP_EXPERTS, 2), IR_IN(0) | IR_IN(1) | IR_STASH(1));
+}
+END_TEST
+
 START_TEST(shapes_routed)
 {
     struct ir_op_shapes s;
@@ -475,6 +500,7 @@ int main(void)
     tcase_add_test(c, reads_exist);
     tcase_add_test(c, kernels);
     tcase_add_test(c, shapes_dense);
+    tcase_add_test(c, parts_of_weights);
     tcase_add_test(c, shapes_routed);
     tcase_add_test(c, attributes_are_checked);
     tcase_add_test(c, attributes_that_do_not_go_together);
