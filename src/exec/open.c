@@ -96,10 +96,6 @@ static struct exec *new_exec(const struct exec_setup *s)
 /* All that this rank does alone. */
 static enum status bind(struct exec *x, const struct exec_setup *s, struct err *e)
 {
-    if (x->plan->h->clip != (s->clip_norm > 0))
-        return err_set(e, ST_BUG, "plan",
-                       "its updates %s for the norm of the gradients, but clip_norm of the job is %g; compile it again",
-                       x->plan->h->clip ? "wait" : "do not wait", s->clip_norm);
     x->keeps_sums = s->checksums && s->compute->checksum;
     TRY(x->machine->open(x, s, e));
     for (uint32_t i = 0; i < x->plan->h->count[PLAN_S_LISTS]; i++)
@@ -107,8 +103,19 @@ static enum status bind(struct exec *x, const struct exec_setup *s, struct err *
     return ST_OK;
 }
 
+/* The plan was compiled for such a job. */
+static enum status check_job(const struct exec_setup *s, struct err *e)
+{
+    if (s->plan->h->clip == (s->clip_norm > 0))
+        return ST_OK;
+    return err_set(e, ST_BUG, "plan",
+                   "its updates %s for the norm of the gradients, but clip_norm of the job is %g; compile it again",
+                   s->plan->h->clip ? "wait" : "do not wait", s->clip_norm);
+}
+
 enum status exec_open(const struct exec_setup *s, struct exec **out, struct err *e)
 {
+    TRY(world_agree(check_job(s, e), e));
     struct exec *x = new_exec(s);
     enum status st = world_agree(bind(x, s, e), e);
     if (st == ST_OK)
