@@ -45,8 +45,6 @@ static enum status run_gradient(struct steps *s, uint32_t i, const struct plan_b
     uint32_t bucket = check_bucket_of(s->p, b, SLOT_GRAD);
     if (bucket == PLAN_NONE)
         return check_wrong(s->c, RULE_FIRST, (struct check_place){ s->cls, s->l, i }, "writes gradients of no bucket");
-    if (s->p->buckets[bucket].rule != PLAN_RULE_OPTIMIZER)
-        return wrong(s, RULE_UPDATE, i, "gets gradients, but is state or frozen", bucket);
     if (!s->l->train)
         return wrong(s, RULE_UPDATE, i, "gets gradients, but the list is not \"train\"", bucket);
     struct bucket_state *x = &s->buckets[bucket];
@@ -247,9 +245,7 @@ static enum status reduce_step(struct steps *s, uint32_t i, const struct plan_in
                                                u->zero ? check_shard_elements(s->p, u) : u->elements }));
     if (*from == GRADIENT_REDUCED || *from == GRADIENT_DONE)
         return wrong(s, RULE_REDUCE, i, "is reduced a second time", bucket);
-    if (*from == GRADIENT_NONE || !stands_at_start(s, b, bucket) || part_of(b))
-        return wrong(s, RULE_REDUCE, i, "is reduced before it has gradients, or not from its start", bucket);
-    if (in->op == PLAN_ALL_REDUCE) {
+    if (in->op == PLAN_ALL_REDUCE) { /* each piece has its gradients, where it lies in the bucket: memory.c */
         *from = GRADIENT_REDUCED;
         return ST_OK;
     }

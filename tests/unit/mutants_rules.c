@@ -45,6 +45,25 @@ static bool is_collective(const struct plan_builder *b, uint32_t i)
     return b->instrs.at[i].channel != PLAN_NONE && b->instrs.at[i].op != PLAN_ROUNDS;
 }
 
+/* A buffer has memory that no other one has, so what was written last to it is there until the end. */
+static void own_place(struct plan_builder *b, uint32_t buffer)
+{
+    struct plan_buffer *f = &b->buffers.at[buffer];
+    const uint64_t was = f->offset;
+    f->offset = round_up(b->h.arena_bytes[ARENA_WORK], ir_target_cpu.alignment);
+    b->h.total_bytes += f->offset + f->bytes - b->h.arena_bytes[ARENA_WORK];
+    b->h.arena_bytes[ARENA_WORK] = f->offset + f->bytes;
+    for (uint32_t i = 0; i < b->bases.n; i++)
+        if (b->bases.at[i].arena == ARENA_WORK && b->bases.at[i].buffer == buffer)
+            b->bases.at[i].offset += f->offset - was;
+}
+/* Base k of instruction i is bound to another buffer. */
+static void bind(struct plan_builder *b, uint32_t i, uint32_t k, uint32_t buffer)
+{
+    base(b, i, k)->buffer = buffer;
+    base(b, i, k)->offset = b->buffers.at[buffer].offset;
+}
+
 /* ---- groups, buckets ---- */
 
 /* Devices of the rank class that no set of the group has. */
@@ -118,6 +137,23 @@ EXAMPLE(holders_are_another_rank_class)
     vec_add(&b->groups, ((struct plan_group){ PLAN_GROUP_UNION, b->instrs.at[i].peer_set, 1 }));
     return held_by(b, nth, b->groups.n - 1);
 }
+/* Two parameters of a bucket change their places. */
+EXAMPLE(pieces_change_places)
+{
+    for (uint32_t i = 0; i < b->pieces.n; i++)
+        for (uint32_t k = i + 1; k < b->pieces.n; k++) {
+            struct plan_piece *x = &b->pieces.at[i], *y = &b->pieces.at[k];
+            if (x->bucket != y->bucket || x->count != y->count ||
+                (x->offset < b->buckets.at[x->bucket].n_decay) != (y->offset < b->buckets.at[x->bucket].n_decay) ||
+                nth-- > 0)
+                continue;
+            const uint64_t offset = x->offset;
+            x->offset = y->offset;
+            y->offset = offset;
+            return true;
+        }
+    return false;
+}
 /* A program is split over another group of as many devices. */
 EXAMPLE(a_program_over_another_group)
 {
@@ -165,6 +201,28 @@ EXAMPLE(nodes_are_exchanged)
         }
     return false;
 }
+/* One bucket here, another one in the other rank classes. */
+EXAMPLE(two_buckets_are_reduced_together)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        for (uint32_t k = i + 1; k < b->instrs.n && b->instrs.at[i].op == PLAN_ALL_REDUCE; k++) {
+            struct plan_instr *x = &b->instrs.at[i], *y = &b->instrs.at[k];
+            const struct plan_group *g = &b->groups.at[b->channels.at[x->channel].group];
+            if (y->op != x->op || y->channel != x->channel || y->count != x->count || x->what == y->what ||
+                (g->n_sets == 1 && b->sets.at[g->first_set].size <= b->sets.at[b->h.devices].size) ||
+                base(b, i, 0)->arena != ARENA_GRADS || nth-- > 0)
+                continue;
+            const struct plan_base was = *base(b, i, 0);
+            const uint32_t bucket = x->bucket;
+            *base(b, i, 0) = *base(b, k, 0);
+            *base(b, k, 0) = was;
+            x->bucket = y->bucket;
+            y->bucket = bucket;
+            serialize(b);
+            return true;
+        }
+    return false;
+}
 /* What is received counts as a gradient, what is sent as a tensor. */
 EXAMPLE(exchanges_two_kinds)
 {
@@ -175,14 +233,26 @@ EXAMPLE(exchanges_two_kinds)
     to->role = to->role == SLOT_TENSOR ? SLOT_GRADIENT : SLOT_TENSOR;
     return true;
 }
-/* Counts of what is sent and of what is received: one more of these. */
-EXAMPLE(counts_of_different_sizes)
+/* Counts of what is sent, or of what is received, are those of another layer. */
+EXAMPLE(counts_of_two_layers)
 {
-    const uint32_t i = nth_op(b, PLAN_ALL_TO_ALL_V, nth / 2);
-    if (i == PLAN_NONE)
-        return false;
-    b->buffers.at[base(b, i, 2 + nth % 2)->buffer].bytes += sizeof(int32_t);
-    return true;
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        for (uint32_t k = 0; k < i && b->instrs.at[i].op == PLAN_ALL_TO_ALL_V; k++) {
+            const struct plan_instr *x = &b->instrs.at[k], *in = &b->instrs.at[i];
+            if (x->op != PLAN_ALL_TO_ALL_V || x->mb != in->mb || mutant_list(b, k) != mutant_list(b, i) ||
+                b->buffers.at[base(b, k, 2)->buffer].what == b->buffers.at[base(b, i, 2)->buffer].what)
+                continue;
+            if (nth >= 2) {
+                nth -= 2;
+                continue;
+            }
+            const uint32_t counts = base(b, k, 2 + nth)->buffer;
+            own_place(b, counts);
+            bind(b, i, 2 + nth, counts);
+            serialize(b);
+            return true;
+        }
+    return false;
 }
 
 /* ---- pieces, rings ---- */
@@ -244,6 +314,26 @@ EXAMPLE(a_ring_of_another_microbatch)
         }
     return false;
 }
+/* Keys that have travelled are read as this member's own, long after. */
+EXAMPLE(keys_of_another_member_are_read)
+{
+    for (uint32_t s = 0; s < b->instrs.n; s++)
+        for (uint32_t i = s + 1; b->instrs.at[s].op == PLAN_SHIFT && i < b->instrs.n; i++)
+            for (uint32_t k = 0;
+                 b->instrs.at[i].op == PLAN_RUN && !b->instrs.at[i].count && k < b->instrs.at[i].n_bases; k++) {
+                const struct plan_buffer *to = &b->buffers.at[base(b, s, 1)->buffer],
+                                         *own = &b->buffers.at[base(b, i, k)->buffer];
+                if (base(b, i, k)->arena != ARENA_WORK || to->role != SLOT_TENSOR || own->role != to->role ||
+                    own->what != to->what || own->mb != to->mb || own->list != to->list || own->bytes != to->bytes ||
+                    own == to || nth-- > 0)
+                    continue;
+                own_place(b, base(b, s, 1)->buffer);
+                bind(b, i, k, base(b, s, 1)->buffer);
+                serialize(b);
+                return true;
+            }
+    return false;
+}
 /* Of the two halves of a gradient the second one is summed first. */
 EXAMPLE(halves_in_another_order)
 {
@@ -284,6 +374,26 @@ EXAMPLE(a_backward_of_frozen_weights)
     }
     return false;
 }
+/* BW takes a gradient that BI left, from another place of its frame. */
+EXAMPLE(a_gradient_of_a_frame_elsewhere)
+{
+    for (uint32_t g = 0; g < b->programs.n; g++)
+        for (uint32_t i = 0; i < b->programs.at[g].n_kernels && b->programs.at[g].pass == IR_PASS_BW; i++) {
+            const struct plan_kernel *k = &b->kernels.at[b->programs.at[g].first_kernel + i];
+            struct plan_operand *o = mutant_operand(b, k, OPERAND_DOUT);
+            if (!o || b->slots.at[b->programs.at[g].first_slot + o->slot].kind != SLOT_STASH)
+                continue;
+            if (nth >= 3) {
+                nth -= 3;
+                continue;
+            }
+            o->offset = nth == 0                ? o->offset + ir_target_cpu.alignment
+                        : nth == 1 && o->offset ? o->offset - ir_target_cpu.alignment
+                                                : o->offset + 2 * ir_target_cpu.alignment;
+            return true;
+        }
+    return false;
+}
 EXAMPLE(parameters_are_written)
 {
     for (uint32_t i = 0; i < b->programs.n; i++)
@@ -299,6 +409,40 @@ EXAMPLE(parameters_are_written)
             return true;
         }
     return false;
+}
+/* A pass of the first microbatch comes again, behind the updates. */
+EXAMPLE(parameters_are_used_after_the_updates)
+{
+    for (uint32_t i = 0; i < b->lists.at[0].n_instr; i++) {
+        const struct plan_instr *in = &b->instrs.at[i];
+        bool uses = false;
+        for (uint32_t k = 0; k < in->n_bases && in->op == PLAN_RUN; k++)
+            uses = uses || b->slots.at[b->programs.at[in->program].first_slot + k].kind == SLOT_PARAM;
+        if (!uses || in->mb || in->pass != IR_PASS_F || nth-- > 0)
+            continue;
+        for (uint32_t k = 0; k < in->n_bases; k++)
+            if (base(b, i, k)->arena == ARENA_WORK)
+                own_place(b, base(b, i, k)->buffer);
+        copy_before(b, i, b->lists.at[0].n_instr);
+        return true;
+    }
+    return false;
+}
+/* An evaluation updates: what has gradients, or what has none. */
+EXAMPLE(an_evaluation_updates)
+{
+    struct plan_edit e;
+    const uint32_t i = nth_op(b, PLAN_UPDATE, 0), last = nth < b->buckets.n ? b->lists.at[1].n_instr : PLAN_NONE;
+    if (last == PLAN_NONE || i == PLAN_NONE)
+        return false;
+    plan_edit_begin(b, &e);
+    struct plan_record x = e.lists[0].at[i];
+    x.in.node += 1u << 30;
+    x.in.bucket = nth;
+    x.n_waits = 0;
+    plan_edit_insert(&e.lists[1], last, x);
+    plan_edit_end(&e);
+    return true;
 }
 /* The last shares of the norm are added behind its reduction. */
 EXAMPLE(norm_behind_its_reduction)
@@ -337,6 +481,31 @@ EXAMPLE(a_collective_of_a_bucket_again)
             continue;
         }
         copy_before(b, i, nth ? b->lists.at[0].first_instr + b->lists.at[0].n_instr : i + 1);
+        return true;
+    }
+    return false;
+}
+/* Copies sum their shard as if each updated a part of it. */
+EXAMPLE(copies_are_scattered)
+{
+    struct plan_edit e;
+    for (uint32_t i = 0; i < b->instrs.n; i++) {
+        const struct plan_instr *in = &b->instrs.at[i];
+        const struct plan_bucket *u = in->op == PLAN_ALL_REDUCE ? &b->buckets.at[in->bucket] : NULL;
+        if (!u || !u->zero_group || u->state_all || nth-- > 0)
+            continue;
+        const uint32_t copies = b->sets.at[b->groups.at[u->copies].first_set].size;
+        struct plan_base bases[2] = { *base(b, i, 0), *base(b, i, 0) };
+        bases[0].access &= ~PLAN_WRITE & UINT16_MAX;
+        bases[1].access = (uint16_t)((bases[1].access & ~PLAN_READ) | PLAN_PART);
+        plan_edit_begin(b, &e);
+        struct plan_record *x = &e.lists[0].at[i];
+        x->in.op = PLAN_REDUCE_SCATTER;
+        x->in.count /= copies;
+        x->in.n_bases = 2;
+        x->bases = bases;
+        plan_edit_end(&e);
+        serialize(b);
         return true;
     }
     return false;
@@ -387,22 +556,29 @@ const struct mutant mutants_of_rules[] = {
     MUTANT(a_bucket_without_a_snapshot, "shards", 200),
     MUTANT(holders_are_parts_of_the_rank_class, "holders", 20),
     MUTANT(holders_are_another_rank_class, "holders", 40),
+    MUTANT(pieces_change_places, "shards", 100),
     MUTANT(a_program_over_another_group, "binding", 20),
     MUTANT(communicates_another_type, "layout", 400),
     MUTANT(nodes_are_exchanged, "match", 2),
+    MUTANT(two_buckets_are_reduced_together, "reduce", 4),
     MUTANT(exchanges_two_kinds, "value", 4),
-    MUTANT(counts_of_different_sizes, "value", 40),
+    MUTANT(counts_of_two_layers, "value", 40),
     MUTANT(a_piece_more, "program", 20),
     MUTANT(a_piece_comes_again, "value", 8),
     MUTANT(numbers_come_early, "value", 8),
     MUTANT(a_ring_of_another_microbatch, "value", 8),
+    MUTANT(keys_of_another_member_are_read, "layout", 8),
     MUTANT(halves_in_another_order, "gradient", 8),
     MUTANT(a_frozen_bucket_is_updated, "update", 8),
     MUTANT(a_backward_of_frozen_weights, "program", 8),
+    MUTANT(a_gradient_of_a_frame_elsewhere, "value", 40),
     MUTANT(parameters_are_written, "update", 200),
+    MUTANT(parameters_are_used_after_the_updates, "update", 100),
+    MUTANT(an_evaluation_updates, "update", 200),
     MUTANT(norm_behind_its_reduction, "scalars", 100),
     MUTANT(rounds_behind_the_reduction_of_scalars, "scalars", 4),
     MUTANT(a_collective_of_a_bucket_again, "reduce", 100),
+    MUTANT(copies_are_scattered, "reduce", 8),
     MUTANT(reduced_into_another_bucket, "reduce", 4),
     MUTANT(reduced_into_a_buffer_twice, "reduce", 4),
     { 0 },

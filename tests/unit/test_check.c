@@ -651,6 +651,9 @@ START_TEST(test_messages)
     ck_assert_int_eq(check_job(&j, &e), ST_BUG);
     ck_assert_ptr_nonnull(strstr(e.text, "rank 0 of rank class 0: train["));
     ck_assert_ptr_nonnull(strstr(e.text, "RUN B chunk 0 sub-chunk 0 mb 0"));
+    err_clear(&e);
+    ck_assert_int_eq(sched_check(j.plan, 0, &j.g, &job_target, &e), ST_BUG);
+    ck_assert_ptr_nonnull(strstr(e.text, "there is no plan"));
     job_release(&j);
 }
 END_TEST

@@ -78,7 +78,7 @@ static const struct job {
                       "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":2},{\"op\":\"recompute\",\"filter\":{},"
                       "\"received\":\"again\"}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"cp\":2,\"dp\":1,\"ep\":2,\"expert_bound\":1,\"overflow\":\"rounds\"}]" },
-    { MODEL_FROZEN, "[{\"op\":\"layout\",\"dp\":2},{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":2}]" },
+    { MODEL_FROZEN, "[{\"op\":\"layout\",\"dp\":2},{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2,\"placement\":\"two-way\"},{\"op\":\"schedule\","
                  "\"kind\":\"dualpipe\",\"microbatches\":4,\"peak\":1000}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2,\"zero\":2},{\"op\":\"schedule\","
