@@ -97,23 +97,25 @@ static enum status check_extra_run(const struct rounds *r, uint32_t begin, uint3
 /* A forward alone, whose rounds are counted; or a backward, which adds to the gradients of the experts once. */
 static enum status check_passes(const struct rounds *r, uint32_t begin, uint32_t end)
 {
-    uint32_t times[IR_PASS_NONE] = { 0 };
-    bool trains = false;
+    uint32_t times[IR_PASS_NONE] = { 0 }, gives[IR_MAX_PARAM] = { 0 };
+    const struct ir_node_op *op = NULL;
     for (uint32_t i = begin + 1; i < end; i++) {
         const struct plan_program *g = r->in[i].op == PLAN_RUN ? &r->p->programs[r->in[i].program] : NULL;
         for (uint32_t k = 0; g && g->pass != IR_PASS_NONE && k < g->n_kernels; k++) {
             const struct plan_kernel *kernel = &r->p->kernels[g->first_kernel + k];
-            const struct ir_node_op *op = &r->c->g->ops.at[kernel->graph_op];
+            op = &r->c->g->ops.at[kernel->graph_op];
             times[kernel->pass]++;
-            trains = trains || (ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW) && ir_op_trains(r->c->g, op));
+            for (uint32_t p = 0; p < IR_MAX_PARAM; p++)
+                gives[p] += kernel->mask >> (OPERAND_DPARAM + p) & 1;
         }
     }
     const bool forward = r->in[begin].pass == IR_PASS_F, back = times[IR_PASS_BI] || times[IR_PASS_BW];
     if (forward == back)
         return wrong(r, begin, "repeats another pass than its own");
-    return times[IR_PASS_BW] == (back && trains)
-               ? ST_OK
-               : wrong(r, begin, "does not add to each gradient of its experts once in a round");
+    for (uint32_t p = 0; p < IR_MAX_PARAM && back; p++)
+        if (gives[p] != (ir_op_trains(r->c->g, op) && op->param[p] != IR_NONE))
+            return wrong(r, begin, "does not add to each gradient of its experts once in a round");
+    return ST_OK;
 }
 
 static enum status check_begin(const struct rounds *r, uint32_t i)
