@@ -26,10 +26,12 @@ void fuzz_repair_hdf5(struct fuzz_input *in);
 
 /* targets.c: a reader. Returns 1 when it accepted the input, 0 when it refused it with a sentence; anything else is a
  * crash. `path`: the input as a file, for readers of files. */
+enum { FUZZ_HDF5 = 65 /* the library crashed */, FUZZ_SETTING = 64 /* of the environment */ };
 struct fuzz_target {
     const char *name;
     int (*run)(const struct fuzz_input *in, const char *path);
-    int is_file, is_hdf5;
+    int is_file;
+    int ends; /* 0, or the exit status with which a process may end itself, having said why */
 };
 extern const struct fuzz_target fuzz_targets[];
 /* What readers need beside the input: the job file and a tokenizer of the corpus. Makes its machine.h5. */

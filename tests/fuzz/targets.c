@@ -282,10 +282,10 @@ static int run_plan_text(const struct fuzz_input *in, const char *path)
 }
 
 const struct fuzz_target fuzz_targets[] = {
-    { "job", run_job, 1, 1 },
-    { "checkpoint", run_checkpoint, 1, 1 },
-    { "tokens", run_tokens, 1, 1 },
-    { "trace", run_trace, 1, 1 },
+    { "job", run_job, 1, FUZZ_HDF5 },
+    { "checkpoint", run_checkpoint, 1, FUZZ_HDF5 },
+    { "tokens", run_tokens, 1, FUZZ_HDF5 },
+    { "trace", run_trace, 1, FUZZ_HDF5 },
     { "safetensors", run_safetensors, 1, 0 },
     { "model", run_model, 0, 0 },
     { "strategy", run_strategy, 0, 0 },
@@ -293,7 +293,7 @@ const struct fuzz_target fuzz_targets[] = {
     { "csv", run_csv, 0, 0 },
     { "plan-text", run_plan_text, 0, 0 },
     { "plan", run_plan, 0, 0 },
-    { "machine", fuzz_run_machine, 1, 1 },
+    { "machine", fuzz_run_machine, 1, FUZZ_HDF5 },
     { "sheet", fuzz_run_machine, 1, 0 },
     { "topology", fuzz_run_topology, 1, 0 },
     { "products", fuzz_run_products, 1, 0 },
@@ -310,7 +310,7 @@ const struct fuzz_target fuzz_targets[] = {
     { "ids", fuzz_run_ids, 1, 0 },
     { "index", fuzz_run_index, 0, 0 },
     { "options", fuzz_run_options, 0, 0 },
-    { "environment", fuzz_run_environment, 0, 0 },
+    { "environment", fuzz_run_environment, 0, FUZZ_SETTING },
     { "folder", fuzz_run_folder, 0, 0 },
     { "run", fuzz_run_run, 0, 0 },
     { 0 },
