@@ -22,7 +22,8 @@
 
 enum { PLAN_MAGIC = 0x50495031, PLAN_VERSION = 5, PLAN_NONE = UINT32_MAX, PLAN_COMPUTE_STREAM = 0 };
 /* Bound of every count and of a rank's bytes, so that no product of sizes overflows. */
-#define PLAN_MOST ((uint64_t)1 << 48)
+#define PLAN_MOST         ((uint64_t)1 << 48)
+#define PLAN_SECONDS_MOST 1e9f /* predicted times are below */
 
 /* ---- tables that concern devices ---- */
 

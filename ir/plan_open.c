@@ -307,7 +307,8 @@ static enum status check_programs(const struct plan *p, const struct model_size 
              "program %u: kernels %u.. (%u), expected %" PRIu64, i, g->first_kernel, g->n_kernels, kernel);
         NEED(g->pass <= IR_PASS_NONE && g->eval <= 1 && g->ep >= 1, e, "program %u: pass %u, eval %u, ep %u", i,
              g->pass, g->eval, g->ep);
-        NEED(g->seconds >= 0 && g->seconds < 1e9f, e, "program %u: the predicted time is not a duration", i);
+        NEED(g->seconds >= 0 && g->seconds < PLAN_SECONDS_MOST, e, "program %u: the predicted time is not a duration",
+             i);
         NEED(p->h->share || (!g->tokens && !g->parts && !g->phases), e,
              "program %u: %u tokens, group %u, phase %u, but no sequences are shared", i, g->tokens, g->parts,
              g->phases);
@@ -460,7 +461,8 @@ static enum status check_fields(struct walk *w, uint32_t i)
     NEED(!shape->peer || in->peer_set < count[PLAN_S_SETS], w->e, "instruction %u: peer set %u", i, in->peer_set);
     NEED(in->count <= PLAN_MOST && in->type <= IR_BYTE, w->e, "instruction %u: %" PRIu64 " elements of type %u", i,
          in->count, in->type);
-    NEED(in->seconds >= 0 && in->seconds < 1e9f, w->e, "instruction %u: the predicted time is not a duration", i);
+    NEED(in->seconds >= 0 && in->seconds < PLAN_SECONDS_MOST, w->e,
+         "instruction %u: the predicted time is not a duration", i);
     NEED(!plan_moves_rows(in) || in->count > 0, w->e, "instruction %u: rows of no elements", i);
     NEED(!shape->typed || (in->type >= IR_F32 && in->type <= IR_F64), w->e,
          "instruction %u: communicates elements of type %u, expected float32, bfloat16, int32 or float64", i, in->type);

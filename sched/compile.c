@@ -140,7 +140,10 @@ static enum status verify(const struct sched *s, struct sched_output *out, struc
     if (st == ST_OK)
         st = sched_check(plans, out->n_classes, s->g, s->in->target, e);
     for (uint32_t c = 0; c < out->n_classes && st == ST_OK && s->in->machine; c++)
-        cost_fill(s->in->machine, s->g, &plans[c], out->classes[c].blob);
+        if (!cost_fill(s->in->machine, s->g, &plans[c], out->classes[c].blob))
+            st = err_set(e, ST_INPUT, s->in->machine->name,
+                         "a part of a step would take more than %.0e s; use a machine file with other speeds",
+                         (double)PLAN_SECONDS_MOST);
     mem_free(plans);
     return st;
 }

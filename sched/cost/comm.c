@@ -324,19 +324,25 @@ double cost_instr(struct cost_class *c, const struct plan_list *l, const struct 
     }
 }
 
-void cost_fill(const struct machine *m, const struct ir_graph *g, const struct plan *p, void *blob)
+bool cost_fill(const struct machine *m, const struct ir_graph *g, const struct plan *p, void *blob)
 {
     struct plan_program *programs = (struct plan_program *)((char *)blob + p->h->first[PLAN_S_PROGRAMS]);
     struct plan_instr *instrs = (struct plan_instr *)((char *)blob + p->h->first[PLAN_S_INSTRS]);
     uint64_t n_programs = p->h->count[PLAN_S_PROGRAMS];
     struct cost_class c;
+    bool good = true;
     cost_class_init(&c, m, p, g);
-    for (uint32_t i = 0; i < n_programs; i++)
+    for (uint32_t i = 0; i < n_programs; i++) {
         programs[i].seconds = (float)cost_program(m, p, i, p->lists[0].microbatch_size, g);
+        good &= programs[i].seconds < PLAN_SECONDS_MOST; /* not for NaN */
+    }
     for (uint32_t k = 0; k < p->h->count[PLAN_S_LISTS]; k++) {
         const struct plan_list *l = &p->lists[k];
-        for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++)
+        for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++) {
             instrs[i].seconds = instrs[i].op == PLAN_RUN ? 0 : (float)cost_instr(&c, l, &instrs[i]);
+            good &= instrs[i].seconds < PLAN_SECONDS_MOST;
+        }
     }
     cost_class_release(&c);
+    return good;
 }

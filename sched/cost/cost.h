@@ -62,7 +62,7 @@ struct cost_transfer cost_alone(const struct machine *m, enum plan_op op, const 
 /* Seconds of any instruction; of a RUN, its program's, which must be filled in. */
 double cost_instr(struct cost_class *c, const struct plan_list *l, const struct plan_instr *in);
 
-/* Writes the predicted times of programs and instructions into a validated plan; blob is where p looks. */
-void cost_fill(const struct machine *m, const struct ir_graph *g, const struct plan *p, void *blob);
+/* Writes the predicted times of programs and instructions into a validated plan; blob is where p looks. False: one is no time of a plan. */
+bool cost_fill(const struct machine *m, const struct ir_graph *g, const struct plan *p, void *blob);
 
 #endif

@@ -338,6 +338,9 @@ bad "a job that is no HDF5" 65 '^piper: no\.h5: is text, expected a job file \(p
 echo '{"name": "x", "flopz": 1}' >"$dir/sheet.json"
 echo '{"ranks_per_node": 0}' >"$dir/topology.json"
 bad "an unknown key of a data sheet" 65 '^piper: sheet\.json: \$: unknown key "flopz"' plan tokens.h5 --simulate --machine sheet.json
+sed 's/67e12/1/' "$src/src/machines/h100.json" >slow.json
+"$piper" build -m llama.json -s one.json -t train.json -o wide.h5 --set model.hidden_size=8192 --set model.head_dim=64 --set model.intermediate_size=65536 >out 2>&1
+bad "a data sheet of a machine that takes forever" 65 '^piper: H100: a part of a step would take more than 1e\+09 s; use a machine file with other speeds' plan wide.h5 --simulate --machine slow.json
 bad "a data sheet that is missing" 66 '^piper: b200: no such file, and no data sheet of that name: piper has a100 and h100' plan tokens.h5 --simulate --machine b200
 bad "a machine that is missing" 66 '^piper: no-such\.h5: ' plan tokens.h5 --simulate --machine no-such.h5
 bad "another file than a machine" 65 'found "piper-tokens", expected "piper-machine"' plan tokens.h5 --simulate --machine tokens.h5

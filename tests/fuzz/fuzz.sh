@@ -28,6 +28,13 @@ sed -n 's/^{"name": "\([a-z0-9_.-]*\)", "config": \({.*}\), "seed".*/\1 \2/p' "$
         echo "$config" >"corpus/model-$name.json"
     done
 [ -f corpus/model-llama.json ] || bail 'no models in parity.json'
+for file in "$src"/tests/zoo/*; do
+    case $file in
+    */model-*) ;;
+    *.json) cp "$file" "corpus/strategy-${file##*/}" ;;
+    *.csv) cp "$file" "corpus/csv-${file##*/}" ;;
+    esac
+done
 "$piper" data text "$src/README" -o corpus/tokens.h5 >log 2>&1 || bail "piper data failed"
 "$piper" data jsonl corpus/lines-few.jsonl --tokenizer corpus/tokenizer-bytes.json -o corpus/tokens-2.h5 >log 2>&1 ||
     bail "piper data jsonl failed"
