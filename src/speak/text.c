@@ -14,7 +14,8 @@ void speak_printable(const char *text, size_t n, struct text_bytes *out)
 {
     struct text_bytes good = { 0 };
     utf8_repair(text, n, &good);
-    for (const char *at = good.at, *end = at + good.n; at < end;) {
+    text_bytes_add(&good, "", 1); /* there is a block */
+    for (const char *at = good.at, *end = at + good.n - 1; at < end;) {
         const char *first = at;
         const uint32_t c = utf8_next(&at);
         char code[12];
