@@ -28,9 +28,10 @@ struct plan_edit {
 static inline void plan_unpack(const struct plan *p, struct plan_builder *b)
 {
     *b = (struct plan_builder){ .h = *p->h };
-#define UNPACK(id, record, field)                                                            \
-    memcpy((vec_grow(&b->field, (uint32_t)p->h->count[PLAN_S_##id]), b->field.at), p->field, \
-           p->h->count[PLAN_S_##id] * sizeof(record));
+#define UNPACK(id, record, field)                                                                \
+    if (p->h->count[PLAN_S_##id])                                                                \
+        memcpy((vec_grow(&b->field, (uint32_t)p->h->count[PLAN_S_##id]), b->field.at), p->field, \
+               p->h->count[PLAN_S_##id] * sizeof(record));
     PLAN_SECTION_LIST(UNPACK)
 #undef UNPACK
 }
