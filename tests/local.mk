@@ -160,7 +160,7 @@ LONG_TESTS += tests/emulate/makespan.sh tests/emulate/overhead.sh
 MOSTLYCLEANFILES += test-suite-long.log
 
 # Folders of data whole; of the others what is no test. tests/speed: steps beside PyTorch's, python3 tests/speed/table.py ./piper
-EXTRA_DIST += tests/emulate/recorded tests/fuzz/corpus tests/fuzz/hostile tests/golden tests/jobs tests/num/reference tests/speed \
+EXTRA_DIST += tests/emulate/recorded tests/fuzz/corpus tests/fuzz/hostile tests/fuzz/RESULTS.md tests/golden tests/jobs tests/num/reference tests/speed \
 	tests/unit/data $(SLOW_TESTS) $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/tap.sh tests/asan.supp tests/lsan.supp \
 	tests/aarch64/sysroot.sh tests/batch/cluster.sh tests/batch/launcher.c tests/cli/lib.sh tests/fault/lib.sh tests/matrix/lib.sh tests/mpi/testlist \
 	tests/train/bench_stall.sh tests/train/hang_lib.sh tests/train/lib.sh tests/train/spin.c tests/train/version-1.h5
