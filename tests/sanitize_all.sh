@@ -64,6 +64,7 @@ checked()
     cd "$stay/$1" && make -s -k check TESTS= >"$dir/log" 2>&1 || return
     tests=${only:-$(echo "all-tests: ; @echo \$(TESTS)" | make -s -f Makefile -f - all-tests)}
     good=0
+    : >"$dir/log"
     # shellcheck disable=SC2046,SC2086 # words
     {
         some fast_unwind_on_malloc=1 $(printf '%s\n' $tests | grep -v '\.sh$') || good=1
