@@ -135,6 +135,7 @@ LONG_TESTS += tests/mutants/plans_all.sh
 # Faults put into the code, and the tests that see them: sh tests/mutants/faults.sh
 EXTRA_DIST += tests/mutants/PLANS.md tests/mutants/faults tests/mutants/faults.sh tests/mutants/refused tests/mutants/table.awk
 LONG_TESTS += tests/mutants/refused.sh
+tests/mutants/faults tests/mutants/refused: ; # make knows how to make them from their scripts, and did
 
 # Models of every family against transformers: lines of tests/mpi/testlist start it.
 MPI_PROGS += tests/parity/parity
