@@ -46,7 +46,7 @@ for cap in $(seq 250000 50000 900000); do
     [ $status -eq 0 ] || [ $status -eq 71 ] || break
 done
 [ $status -eq 0 ] && [ $told -eq 1 ]
-result 'ulimit -v: a run of one step, or a sentence and 71, and never a hang'
+result_limited 'ulimit -v: a run of one step, or a sentence and 71, and never a hang'
 
 # ---- signals
 expect=75 launch 4 long u
