@@ -49,6 +49,7 @@ extern const struct schedule_kind *const sched_schedule_kinds[]; /* NULL-termina
 /* Whether a backward is split into BI and BW: where the kind does, or nowhere. */
 enum { BACKWARD_SPLIT, BACKWARD_WHOLE, BACKWARDS };
 extern const char *const backward_names[BACKWARDS + 1]; /* ends with NULL */
+bool schedule_splits_backwards(const struct cells *cells);
 /* B in the place of each BI, and no BW. */
 void schedule_join_backwards(struct cells *cells);
 /* The order directive of a row: into d, whose js is set; and as JSON, a new reference. */

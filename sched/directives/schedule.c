@@ -134,6 +134,14 @@ void schedule_join_backwards(struct cells *cells)
     cells->n = n;
 }
 
+bool schedule_splits_backwards(const struct cells *cells)
+{
+    for (uint32_t i = 0; i < cells->n; i++)
+        if (cells->at[i].pass == IR_PASS_BW)
+            return true;
+    return false;
+}
+
 static enum status expand_kind(struct sched *s, const struct schedule_kind *kind, const struct js *js,
                                const json_t *layout, json_t *out, struct err *e)
 {
@@ -141,6 +149,7 @@ static enum status expand_kind(struct sched *s, const struct schedule_kind *kind
     struct js v;
     int64_t m;
     uint32_t chunks = 1, backward;
+    bool splits = false;
     TRY(js_need(js, "microbatches", &v, e));
     TRY(js_word_or(js, "backward", backward_names, BACKWARD_SPLIT, &backward, e));
     TRY(js_int(&v, 1, IR_NO_MB - 1, &m, e));
@@ -169,10 +178,15 @@ static enum status expand_kind(struct sched *s, const struct schedule_kind *kind
     for (uint32_t r = ends.encoder; r < p / (two_way ? 2 : 1) - ends.head; r++) {
         struct cells cells = { 0 };
         kind->build(p, (uint32_t)m, chunks, r, &cells);
+        splits |= schedule_splits_backwards(&cells);
         if (backward == BACKWARD_WHOLE)
             schedule_join_backwards(&cells);
         add_row(s, &cells, out);
     }
+    if (backward == BACKWARD_WHOLE && !splits)
+        notices_add(s->in->notices, js->file,
+                    "%s.backward: \"whole\" has no effect: no rank of \"%s\" splits a backward into BI and BW",
+                    js->path, kind->name);
     return ST_OK;
 }
 

@@ -82,6 +82,8 @@ static void print_json(const struct sched_output *out, const struct plan *plans,
                         classes ? per_class(out, plans, target) : per_rank(out, plans, target));
     if (in)
         simulate_json(in, job, all);
+    if (in && out->rounds) /* of exchanges of experts, whatever a step needs */
+        json_object_set_new(all, "simulated_rounds", json_integer(1));
     json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(all);

@@ -158,6 +158,18 @@ keep=$(device keep) again=$(device again) && echo "kept $keep GiB, sent again $a
     "$piper" plan -m v3.json -s v3-again.json -t v3-train.json --device cuda --machine h100 >out 2>&1 && ! grep -q 'not fit' out
 result 'plan of DeepSeek-V3 on 2,048 ranks: with rows that are sent again it fits into 74.5 GiB'
 
+# A schedule that splits no backward; rows beyond a bound, which a prediction knows nothing of.
+sed 's/"dualpipe"/"1f1b", "backward": "whole"/; s/"two-way"/"standard"/' v3-strategy.json >v3-whole.json
+sed 's/"two-way"/"two-way", "expert_bound": "auto"/' v3-strategy.json >v3-rounds.json
+note='note: v3-whole.json: $[1].backward: "whole" has no effect: no rank of "1f1b" splits a backward into BI and BW'
+simulated() # STRATEGY: exit code of a search for the key
+{
+    "$piper" plan -m v3.json -s "$1.json" -t v3-train.json --device cuda --simulate --json=classes 2>notes | grep -q '^  "simulated_rounds": 1'
+}
+"$piper" plan -m v3.json -s v3-whole.json -t v3-train.json >out 2>&1 && [ "$(grep -cF "$note" out)" -eq 1 ] && ! simulated v3-whole &&
+    simulated v3-rounds && ! grep 'has no effect' notes
+result 'plan: a note where "backward": "whole" has no effect; with --json the rounds that are simulated'
+
 # ---- training
 mpi "$piper" 1 train one.h5 -o a >out 2>&1 && [ "$(wc -l <a/metrics.csv)" -eq 13 ] &&
     [ "$(sed -n 1p a/metrics.csv)" = step,loss,grad_norm,lr,tokens,step_seconds,tokens_per_second,eval_loss,aux_loss,dropped_tokens,mfu,expert_load ] &&
