@@ -14,7 +14,8 @@ libpiper_sched_la_SOURCES = \
 	sched/lower/memory.c sched/lower/memory.h sched/lower/program.c sched/lower/program.h sched/lower/ring.c sched/lower/rounds.c sched/lower/tables.c \
 	sched/lower/tape.c \
 	sched/lower/values.c \
-	sched/cost/bound.c sched/cost/bound.h sched/cost/bound_memory.c sched/cost/bound_private.h sched/cost/bound_time.c \
+	sched/cost/bound.c sched/cost/bound.h sched/cost/bound_memory.c sched/cost/bound_pieces.c \
+	sched/cost/bound_private.h sched/cost/bound_stages.c sched/cost/bound_time.c \
 	sched/cost/comm.c sched/cost/cost.c sched/cost/cost.h sched/cost/simulate.c sched/cost/simulate.h \
 	sched/cost/simulate_report.c sched/cost/simulate_steady.c sched/cost/timeline.c sched/cost/timeline.h sched/cost/timeline_units.c \
 	sched/check/bind.c sched/check/check.c sched/check/check.h sched/check/cover.c sched/check/execute.c sched/check/gradients.c sched/check/heads.c sched/check/layouts.c sched/check/match.c \

@@ -18,6 +18,7 @@ struct bound_job {                /* all borrowed */
     enum ir_dtype compute;
     uint32_t optimizer; /* enum optimizer */
     bool clip, snapshot;
+    uint32_t comm_units; /* of the machine's processors, that each communication takes at least */
 };
 /* A strategy of the two macros layout and schedule; piper-strategy(5). */
 struct bound_shape {
@@ -28,8 +29,8 @@ struct bound_shape {
     uint32_t zero, zero_group; /* zero_group 0: all holders */
     uint32_t bucket_mib;       /* 0: a layer */
     bool vocab, recompute;
-    /* With recompute: what experts have received is sent again. No bound knows of it: it takes time, and leaves what they count. */
-    bool again;
+    bool partly;         /* only some of the model is recomputed, and of that no bound knows what */
+    bool again;          /* with recompute: what experts have received is not kept, but sent again */
     double expert_bound; /* 0: the worst case */
 };
 
@@ -52,7 +53,8 @@ enum { BOUND_TEXT = 160 };
 const char *bound_refuse(const struct bound *b, const struct bound_shape *s, char text[BOUND_TEXT]);
 
 /* Seconds of a step, at least; of shapes that are not refused.
- * compute  the busiest rank computes all kernels of its stages for each microbatch, and then updates its parameters
+ * compute  the busiest rank computes all kernels of its stages for each microbatch, slower while rows of experts travel, or waits for these,
+ *          and then updates its parameters
  * order    that rank waits for the first microbatch to come and for the last gradients to go, in the order of the schedule: the
  *          longest path through its cells, with the exchanges inside of passes that no other work can hide
  * links    a rank reduces gradients and gathers parameters, one after the other on a stream each, and all bytes of both through its ports */
@@ -60,9 +62,16 @@ double bound_compute(struct bound *b, const struct bound_shape *s);
 double bound_order(struct bound *b, const struct bound_shape *s);
 double bound_links(struct bound *b, const struct bound_shape *s);
 
+/* Less than these, without what becomes of parameters: the same for whole families of shapes.
+ * kernels  of compute, for whatever zero, zero_group and vocab
+ * passes   of order, for whatever zero and vocab */
+double bound_kernels(struct bound *b, const struct bound_shape *s);
+double bound_passes(struct bound *b, const struct bound_shape *s);
+
 /* Bytes of the rank that needs most, at least: of device memory where the target is one, with what libraries take. By kind: those of that
  * rank, which add up to the sum with what libraries take. Parameters, gradients, optimizer state and the snapshot lie there all the time;
- * of activations all that backwards still to come read of the microbatches that are under way at once in the order of the schedule. */
+ * of activations all that backwards still to come read, or with recompute the forwards that run again, of the microbatches that are under way at
+ * once in the order of the schedule; rows that come to experts and from them are communication. */
 double bound_memory(struct bound *b, const struct bound_shape *s, double by_kind[MEM_KINDS]);
 
 #endif

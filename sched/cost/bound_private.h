@@ -14,10 +14,11 @@ struct bound_share {
 struct bound_stage {
     double f, bi, bw; /* kernels */
     double bw_first;  /* of bw, the first layer */
-    double again;     /* of f, what recompute runs again */
-    /* What none of the exchanges inside of the pass can hide behind, and these exchanges (bound__exchanges()): F takes serial_f +
+    /* What none of the exchanges inside of the pass can hide behind, and these exchanges: F takes serial_f +
      * exchanges, a backward serial_bi + exchanges */
     double serial_f, serial_bi, exchanges;
+    double rows,
+        regions; /* all exchanges of rows of experts, and all of regions: each kind is one after the other on one stream */
     double input; /* bytes of the tensor that comes from the stage before, of a device */
     /* Its first operator reads what the last of the stage before makes: a pass starts when that one has ended. */
     bool chained;
@@ -31,33 +32,124 @@ enum {
 };
 struct bound_op {
     bool trains, wanted; /* there is a BW; a BI */
-    uint32_t like;       /* the first operator with these attributes: the same kernels */
+    uint32_t like;       /* number of its kernels: operators with the same attributes have the same ones */
     bool beside;         /* it may run under an exchange: neither before all of it nor behind it */
-    bool exchanges;      /* experts, attention, activation: something is exchanged around it where devices share it */
-    /* Recompute runs its forward again, if pieces end where blocks and regions of experts do; bits, why. */
-    uint8_t again;
+    bool
+        exchanges; /* experts, attention, activation: something is exchanged around it where devices share it, and nothing passes it */
+    bool gathers;  /* of a region with it: one tensor is gathered before it, which all of it reads */
+    uint32_t sums; /* and so many features are summed behind it; 0: not known */
+};
+/* Parameters of a pipeline rank, each once, by how devices hold them: whole bytes, elements that are updated, of these the ones that
+ * have a copy in float32. */
+enum { HELD_EXPERTS, HELD_ROUTERS, HELD_TABLES, HELD_OTHERS, HELDS };
+struct bound_held {
+    double bytes, trained, narrow;
+};
+/* Bytes of one sequence, on one device alone, that a stage keeps: from the forward to the backward (all), from BI to BW (behind); with
+ * recompute to the backward what enters its pieces, and of that what a backward reads itself (direct). Rows are those that experts receive; back,
+ * those that they give. */
+enum { KEPT_PLAIN, KEPT_ROWS, KEPT_BACK, KEPT_CAPPED /* of operators with a capacity */, KEPTS };
+struct bound_kept {
+    double all[KEPTS], behind[KEPTS], inputs[KEPTS], direct[KEPTS];
+    double first_inputs; /* what enters the first operators of layers, which every recompute keeps */
+};
+/* How a bucket size cuts stages into pieces. */
+struct bound_pieces {
+    uint32_t bucket_mib;
+    uint8_t *again;          /* [ops.n]: why recompute runs its forward again, bits */
+    struct bound_kept *kept; /* by stage */
+};
+/* What stages take where devices share a microbatch so. */
+struct bound_table {
+    struct bound_share share;
+    double (*seconds)[3]; /* by like: F, BI, BW */
+    struct bound_stage *stages;
+    struct {
+        VEC(struct bound_again);
+    } again;
+};
+/* Of each stage the kernels of F that recompute runs again, with these pieces. */
+struct bound_again {
+    const struct bound_pieces *pieces;
+    double *seconds, *serial; /* serial: without what runs beside exchanges */
+};
+/* The model cut into stages, on pipeline ranks. */
+struct bound_cut {
+    uint32_t pp, chunks, n; /* n: stages */
+    enum placement placement;
+    uint32_t *stage_of;               /* [ops.n] */
+    struct bound_held (*held)[HELDS]; /* by pipeline rank */
+    struct {
+        VEC(struct bound_table *);
+    } tables;
+    struct {
+        VEC(struct bound_pieces *);
+    } pieces;
+};
+/* In the order of a schedule: how many microbatches of each stage of a pipeline rank wait for their backward, and between BI and BW, at once.
+ * Of each rank those rows of 2 * stages numbers that no other one covers. */
+struct bound_alive {
+    uint32_t kind, backward, pp, chunks, microbatches, ranks, stages;
+    struct {
+        VEC(uint32_t);
+    } * rows; /* by pipeline rank */
 };
 struct bound {
     struct bound_job job;
-    struct bound_op *ops;               /* [graph->ops.n] */
+    struct bound_op *ops; /* [graph->ops.n] */
+    struct {
+        VEC(uint32_t);
+    } likes;                            /* an operator of each */
     uint32_t pp_tag, layers, annotated; /* stages that the model is annotated with; 0: it is cut by layers */
     uint32_t n_experts;                 /* of the router with fewest; 0: there are none */
+    uint32_t heads;                     /* what divides the heads of every attention; 0: there is none */
     bool freezes; /* some parameters are not trained: some backwards are not there, and what they would wait for */
     bool tied;    /* embedding and head have one table */
-    /* stages as last asked for */
-    struct bound_share share;
-    struct bound_shape shape;
-    uint32_t *stage_of; /* [ops.n] */
-    uint32_t n_stages;
-    struct bound_stage *stages;
-    double *seconds; /* [ops.n][3]: F, BI, BW of kernels under `share`; by op.like */
-    uint32_t *seen;  /* [tensors.n + params.n]: stamps */
+    bool
+        packed; /* queries, keys and values of some attention are one tensor: the compiler takes it apart to share sequences */
+    /* what is known so far */
+    struct {
+        VEC(struct bound_cut *);
+    } cuts;
+    struct {
+        VEC(struct bound_alive *);
+    } alive;
+    /* of the shape last asked for */
+    struct bound_cut *cut;
+    struct bound_table *table;
+    struct bound_pieces *pieces;
+    const struct bound_again *again;
+    uint32_t *seen; /* [tensors.n + params.n]: stamps */
     uint32_t stamp;
 };
 
-const struct bound_stage *bound__stages(struct bound *b, const struct bound_shape *s);
-/* Fills in what is exchanged inside of the passes of the stages. */
-void bound__exchanges(struct bound *b, const struct bound_shape *s);
+/* Makes cut, table, pieces and again those of a shape. */
+void bound__look(struct bound *b, const struct bound_shape *s);
+/* Exchanges of rows in a microbatch's forward, or in its backward, of a stage: those that are sent again come before the backward. */
+static inline double bound__rows(const struct bound_shape *s, const struct bound_stage *at, bool backward)
+{
+    return at->rows * (backward && s->recompute && s->again ? 1.5 : 1);
+}
+void bound__cut_free(struct bound_cut *cut);
+/* How a bucket size cuts these stages; owned: bound__pieces_free(). */
+struct bound_pieces *bound__pieces_new(struct bound *b, const struct bound_cut *cut, uint32_t bucket_mib);
+void bound__pieces_free(struct bound_pieces *p);
+void bound__alive_free(struct bound_alive *a);
+/* What the backward of an operator reads: of BI, of BW; bits as in ir_op_info. */
+uint32_t bound__read_by_bi(const struct bound *b, uint32_t o);
+uint32_t bound__read_by_bw(const struct bound *b, uint32_t o);
+static inline const struct ir_node_op *bound__op(const struct bound *b, uint32_t o)
+{
+    return &b->job.graph->ops.at[o];
+}
+/* The operator that makes input i of an operator; IR_NONE: it has none, or it is an input of the graph. */
+static inline uint32_t bound__maker(const struct bound *b, uint32_t o, int i)
+{
+    const uint32_t t = bound__op(b, o)->in[i];
+    return t == IR_NONE ? IR_NONE : b->job.graph->tensors.at[t].producer;
+}
+/* The linear operator behind input i, where rope and norms of single heads lie between; IR_NONE: there is another one. */
+uint32_t bound__linear_behind(const struct bound *b, uint32_t o, int i);
 static inline const struct schedule_kind *bound__kind(const struct bound_shape *s)
 {
     return sched_schedule_kinds[s->kind];
@@ -79,6 +171,10 @@ static inline uint32_t bound__mb_size(const struct bound *b, const struct bound_
 {
     return b->job.batch_size / (s->dp * s->microbatches);
 }
+static inline uint32_t bound__stages_of_rank(const struct bound_shape *s)
+{
+    return bound__two_way(s) ? 2 : s->chunks;
+}
 /* Appends the order of a pipeline rank. */
 void bound__row(const struct bound_shape *s, uint32_t rank, struct cells *out);
 /* The i-th stage of a pipeline rank; s->chunks of them, two-way two. IR_NONE: it has no more. */
@@ -98,5 +194,8 @@ double bound__param_part(const struct bound_shape *s, uint32_t op);
 uint32_t bound__holders(const struct bound_shape *s, uint32_t op);
 /* Of these, those that ZeRO shards over. */
 uint32_t bound__zero_holders(const struct bound_shape *s, uint32_t op);
+/* How an operator's parameters are held; an operator of such ones. */
+uint32_t bound__held(uint32_t op);
+uint32_t bound__held_op(uint32_t held);
 
 #endif

@@ -5,32 +5,19 @@
 
 /* ---- computing ------------------------------------------------------------------------------------------------------- */
 
-/* Elements of parameters that a device updates, of the operators of a rank's stages: each parameter once. */
-static double updated_by_rank(struct bound *b, const struct bound_shape *s, uint32_t rank)
+/* Elements of parameters that a device of a pipeline rank updates; a tied one is sharded over the holders of both stages. */
+static double updated_by_rank(const struct bound *b, const struct bound_shape *s, uint32_t rank)
 {
-    const struct ir_graph *g = b->job.graph;
-    const uint32_t stages = s->pp * s->chunks;
+    const double tied = s->zero && s->pp * s->chunks > 1 ? 2 : 1;
     double sum = 0;
-    uint32_t stage;
-    b->stamp++;
-    for (uint32_t i = 0; (stage = bound__stage_of_rank(s, rank, i)) != IR_NONE; i++)
-        for (uint32_t o = b->stages[stage].first; o < b->stages[stage].end; o++) {
-            const struct ir_node_op *op = &g->ops.at[o];
-            for (int k = 0; k < IR_MAX_PARAM; k++) {
-                const uint32_t p = op->param[k];
-                if (p == IR_NONE || b->stage_of[o] != stage || g->params.at[p].state || g->params.at[p].frozen ||
-                    b->seen[g->tensors.n + p] == b->stamp)
-                    continue;
-                b->seen[g->tensors.n + p] = b->stamp;
-                const double held = (double)ir_shape_elements(&g->params.at[p].shape) * bound__param_part(s, op->op);
-                /* a tied parameter is sharded over the holders of both stages */
-                sum += held / (bound__zero_holders(s, op->op) * (s->zero ? stages > 1 ? 2.0 : 1.0 : 1.0));
-            }
-        }
+    for (uint32_t k = 0; k < HELDS; k++) {
+        const uint32_t op = bound__held_op(k);
+        sum += b->cut->held[rank][k].trained * bound__param_part(s, op) / (bound__zero_holders(s, op) * tied);
+    }
     return sum;
 }
 
-static double update_seconds(struct bound *b, const struct bound_shape *s, uint32_t rank)
+static double update_seconds(const struct bound *b, const struct bound_shape *s, uint32_t rank)
 {
     const struct machine *m = b->job.machine;
     const uint32_t kind = MACHINE_UPDATE + b->job.optimizer;
@@ -42,24 +29,40 @@ static double update_seconds(struct bound *b, const struct bound_shape *s, uint3
     return work / (fastest > 0 ? fastest : m->bandwidth);
 }
 
-static double pass_seconds(const struct bound_shape *s, const struct bound_stage *at)
+/* What computing loses while something travels: a communication that takes processors slows it as long as it lasts. */
+static double slowed(const struct bound *b)
 {
-    return at->f + at->bi + at->bw + (s->recompute ? at->again : 0);
+    const struct machine *m = b->job.machine;
+    return m->units ? fmin(0.9, (double)b->job.comm_units / m->units) : 0;
 }
 
 static double rank_seconds(const struct bound *b, const struct bound_shape *s, uint32_t rank)
 {
-    double sum = 0;
+    double sum = 0, rows = 0, regions = 0;
     uint32_t stage;
-    for (uint32_t i = 0; (stage = bound__stage_of_rank(s, rank, i)) != IR_NONE; i++)
-        sum += pass_seconds(s, &b->stages[stage]);
-    return sum * bound__microbatches(s);
+    for (uint32_t i = 0; (stage = bound__stage_of_rank(s, rank, i)) != IR_NONE; i++) {
+        const struct bound_stage *at = &b->table->stages[stage];
+        sum += at->f + at->bi + at->bw + (s->recompute ? b->again->seconds[stage] : 0);
+        rows += bound__rows(s, at, false) + (b->freezes ? 0 : bound__rows(s, at, true));
+        regions += at->regions * (b->freezes ? 1 : 2);
+    }
+    const double travels = fmax(rows, regions);
+    return bound__microbatches(s) * fmax(sum + slowed(b) * travels, travels);
+}
+
+double bound_kernels(struct bound *b, const struct bound_shape *s)
+{
+    double most = 0;
+    bound__look(b, s);
+    for (uint32_t r = 0; r < s->pp; r++)
+        most = fmax(most, rank_seconds(b, s, r));
+    return most;
 }
 
 double bound_compute(struct bound *b, const struct bound_shape *s)
 {
     double most = 0, update = 0;
-    bound__stages(b, s);
+    bound__look(b, s);
     for (uint32_t r = 0; r < s->pp; r++) {
         const double seconds = rank_seconds(b, s, r), own = update_seconds(b, s, r);
         most = fmax(most, seconds + (b->job.clip ? 0 : own));
@@ -179,7 +182,7 @@ static double elements_in(const struct parts *p, uint32_t o, double *largest)
 static void add_stage(struct parts *p, uint32_t stage, struct loads *l)
 {
     const struct ir_graph *g = p->b->job.graph;
-    const struct bound_stage *at = &p->b->stages[stage];
+    const struct bound_stage *at = &p->b->table->stages[stage];
     struct gathers gathers = { 0 };
     double n = 0, largest = 0;
     for (uint32_t o = at->first; o < at->end; o++) {
@@ -188,7 +191,7 @@ static void add_stage(struct parts *p, uint32_t stage, struct loads *l)
             add_buckets(p, n, 1, l, &gathers);
             n = 0;
         }
-        if (p->b->stage_of[o] == stage)
+        if (p->b->cut->stage_of[o] == stage)
             n += elements_in(p, o, &largest);
     }
     if (p->s->bucket_mib)
@@ -236,7 +239,7 @@ double bound_links(struct bound *b, const struct bound_shape *s)
 {
     double most = 0;
     uint32_t stage;
-    bound__stages(b, s);
+    bound__look(b, s);
     /* the first rank and the last, which have the least even stages, and the middle one stand for all: fewer make no bound wrong */
     for (uint32_t i = 0; i < 3; i++) {
         const uint32_t r = i * (s->pp - 1) / 2;
@@ -258,6 +261,7 @@ double bound_links(struct bound *b, const struct bound_shape *s)
 struct path {
     struct bound *b;
     const struct bound_shape *s;
+    bool parameters; /* with what communicates and updates them */
     uint32_t stages, m;
     double *f, *back;   /* [stages * m]; negative: not known */
     double *send;       /* [stages]: from the stage before, of activations; as much back */
@@ -271,7 +275,7 @@ struct path {
 static bool ready(const struct path *p, const struct cell *c, double *at)
 {
     const uint32_t stage = c->stage % p->stages;
-    const struct bound_stage *stages = p->b->stages;
+    const struct bound_stage *stages = p->b->table->stages;
     double from = 0;
     if (c->pass == IR_PASS_F && stage > 0 && stages[stage].chained) {
         if ((from = p->f[(stage - 1) * p->m + c->mb]) < 0)
@@ -298,34 +302,37 @@ static double behind(const struct path *p, const struct bound_stage *at, bool al
     return p->s->tp * p->s->cp * p->s->ep == 1 ? 0 : alone ? at->bw_first : at->bw;
 }
 
-/* Computing of a cell, and what passes before its result is there, once it may begin; alone in its group exchanges count too. */
-static void times_of(const struct path *p, const struct cell *c, bool alone, double *busy, double *result, double *end)
+/* Computing of a cell, and what passes before its result is there, once it may begin; and how long rows of experts travel in it, and what
+ * regions exchange. What recompute runs again is in the program that the gradient begins. */
+struct cell_times {
+    double busy, result, end, rows, regions;
+};
+
+static struct cell_times times_of(const struct path *p, const struct cell *c, bool alone)
 {
-    const struct bound_stage *at = &p->b->stages[c->stage % p->stages];
-    const double moves = alone && (c->pass == IR_PASS_F || !p->b->freezes) ? at->exchanges : 0;
-    switch (c->pass) {
-    case IR_PASS_F:
-        *busy = at->f;
-        *result = *end = fmax(at->f, at->serial_f + moves);
-        break;
-    case IR_PASS_B:
-        *busy = at->bi + at->bw;
-        *result = fmax(*busy - behind(p, at, alone), at->serial_bi + moves);
-        *end = fmax(*busy, *result);
-        break;
-    case IR_PASS_BI:
-        *busy = at->bi;
-        *result = *end = fmax(at->bi, at->serial_bi + moves);
-        break;
-    default:
-        *busy = *result = *end = at->bw;
-    }
+    const struct bound_stage *at = &p->b->table->stages[c->stage % p->stages];
+    const bool backward = c->pass != IR_PASS_F, exchanges = c->pass != IR_PASS_BW && (!backward || !p->b->freezes);
+    struct cell_times t = { .busy = c->pass == IR_PASS_F    ? at->f
+                                    : c->pass == IR_PASS_B  ? at->bi + at->bw
+                                    : c->pass == IR_PASS_BI ? at->bi
+                                                            : at->bw };
+    const struct bound_again *again = p->s->recompute && backward && c->pass != IR_PASS_BW ? p->b->again : NULL;
+    const uint32_t stage = c->stage % p->stages;
+    t.busy += again ? again->seconds[stage] : 0;
+    t.rows = exchanges ? bound__rows(p->s, at, backward) : 0;
+    t.regions = exchanges ? at->regions : 0;
+    const double slow = t.busy + (alone ? slowed(p->b) * fmax(t.rows, t.regions) : 0);
+    double chain = exchanges ? (backward ? at->serial_bi : at->serial_f) + at->exchanges : 0;
+    chain += again && exchanges ? again->serial[stage] : 0;
+    t.result = fmax(c->pass == IR_PASS_B ? t.busy - behind(p, at, alone) : slow, chain);
+    t.result -= again && p->b->freezes ? again->seconds[stage] : 0; /* it may run before the gradient comes */
+    t.end = fmax(fmax(slow, fmax(t.rows, t.regions)), t.result);
+    return t;
 }
 
 /* Parameters that are gathered at the start of the step are there when all of the stage's are; those that are sharded come during each pass,
  * but for what the pass before has left. */
-static void wait_for_gathers(const struct path *p, const struct cell *c, double at, double begin, double *result,
-                             double *end)
+static void wait_for_gathers(const struct path *p, const struct cell *c, double at, double begin, struct cell_times *t)
 {
     const double wait = p->load[c->stage % p->stages].first;
     double more = 0;
@@ -335,17 +342,17 @@ static void wait_for_gathers(const struct path *p, const struct cell *c, double 
         more = wait;
     else if (c->pass == IR_PASS_F && c->mb == 0)
         more = wait - fmax(at, begin);
-    *result = fmax(*result, more);
-    *end = fmax(*end, more);
+    t->result = fmax(t->result, more);
+    t->end = fmax(t->end, more);
 }
 
 /* The next group of a rank, if all that it waits for is known. In a group the compiler interleaves: each member may begin when the group
- * does, and the group ends when all is computed. */
+ * does, and the group ends when all is computed, and the rows of all have come, one after the other. */
 static bool advance(struct path *p, uint32_t rank)
 {
     const struct cells *row = &p->rows[rank];
     uint32_t first = p->next[rank], end = first;
-    double begin = p->free_at[rank], sum = 0, last = begin, at, busy, result, ends;
+    double begin = p->free_at[rank], sum = 0, rows = 0, regions = 0, last = begin, at;
     while (end < row->n && row->at[end].with_next)
         end++;
     if (first >= row->n)
@@ -356,23 +363,24 @@ static bool advance(struct path *p, uint32_t rank)
             return false;
     for (uint32_t i = first; i < end; i++) {
         const struct cell *c = &row->at[i];
-        const struct bound_stage *stage = &p->b->stages[c->stage % p->stages];
+        const uint32_t stage = c->stage % p->stages;
         const bool backward = c->pass == IR_PASS_B || c->pass == IR_PASS_BI;
-        const double again = backward && p->s->recompute ? stage->again : 0; /* before the gradient comes, at best */
         ready(p, c, &at);
-        times_of(p, c, end - first == 1, &busy, &result, &ends);
-        wait_for_gathers(p, c, at, begin, &result, &ends);
+        struct cell_times t = times_of(p, c, end - first == 1);
+        wait_for_gathers(p, c, at, begin, &t);
         if (c->pass != IR_PASS_F)
-            p->last[c->stage % p->stages] = fmax(p->last[c->stage % p->stages], c->pass == IR_PASS_BI ? 0 : begin);
-        at = fmax(at, begin + (end - first == 1 ? again : 0));
+            p->last[stage] = fmax(p->last[stage], c->pass == IR_PASS_BI ? 0 : begin);
+        at = fmax(at, begin);
         if (c->pass == IR_PASS_F)
-            p->f[c->stage % p->stages * p->m + c->mb] = at + result;
+            p->f[stage * p->m + c->mb] = at + t.result;
         else if (backward)
-            p->back[c->stage % p->stages * p->m + c->mb] = at + result;
-        sum += busy + again;
-        last = fmax(last, at + ends);
+            p->back[stage * p->m + c->mb] = at + t.result;
+        sum += t.busy;
+        rows += t.rows;
+        regions += t.regions;
+        last = fmax(last, at + t.end);
     }
-    p->free_at[rank] = fmax(last, begin + sum);
+    p->free_at[rank] = fmax(last, begin + fmax(sum + slowed(p->b) * fmax(rows, regions), fmax(rows, regions)));
     p->next[rank] = end;
     return true;
 }
@@ -407,7 +415,7 @@ static void path_init(struct path *p, uint32_t ranks)
     p->send = mem_alloc((p->stages + 1) * sizeof *p->send);
     p->load = mem_alloc(p->stages * sizeof *p->load);
     p->last = mem_alloc(p->stages * sizeof *p->last);
-    for (uint32_t i = 0; i < p->stages; i++)
+    for (uint32_t i = 0; i < p->stages && p->parameters; i++)
         add_loads(p->b, p->s, i, &p->load[i]);
     p->rows = mem_alloc(ranks * sizeof *p->rows);
     p->next = mem_alloc(ranks * sizeof *p->next);
@@ -415,8 +423,9 @@ static void path_init(struct path *p, uint32_t ranks)
     for (uint32_t i = 0; i < n; i++)
         p->f[i] = p->back[i] = -1;
     for (uint32_t i = 1; i < p->stages; i++)
-        if (p->b->stages[i].chained)
-            p->send[i] = send_seconds(p, bound__rank_of(p->s, i - 1), bound__rank_of(p->s, i), p->b->stages[i].input);
+        if (p->b->table->stages[i].chained)
+            p->send[i] = send_seconds(p, bound__rank_of(p->s, i - 1), bound__rank_of(p->s, i),
+                                      p->b->table->stages[i].input);
     for (uint32_t r = 0; r < ranks; r++)
         bound__row(p->s, r, &p->rows[r]);
 }
@@ -435,15 +444,17 @@ static void path_release(struct path *p, uint32_t ranks)
     mem_free(p->free_at);
 }
 
-double bound_order(struct bound *b, const struct bound_shape *s)
+/* With parameters: gathers, reductions, and the update. */
+static double longest_path(struct bound *b, const struct bound_shape *s, bool parameters)
 {
     /* two-way: ranks r and pp-1-r do the same, the directions exchanged */
     const uint32_t ranks = s->pp / (bound__two_way(s) ? 2 : 1);
-    struct path p = { .b = b, .s = s, .stages = s->pp * s->chunks, .m = bound__microbatches(s) };
+    struct path p = {
+        .b = b, .s = s, .parameters = parameters, .stages = s->pp * s->chunks, .m = bound__microbatches(s)
+    };
     double last = 0, update = 0, longest = 0;
     bool any = true;
-    bound__stages(b, s);
-    bound__exchanges(b, s);
+    bound__look(b, s);
     path_init(&p, ranks);
     while (any) {
         any = false;
@@ -452,7 +463,7 @@ double bound_order(struct bound *b, const struct bound_shape *s)
                 any = true;
     }
     for (uint32_t r = 0; r < ranks; r++) {
-        const double own = update_seconds(b, s, r);
+        const double own = parameters ? update_seconds(b, s, r) : 0;
         last = fmax(last, p.free_at[r]);
         longest = fmax(longest, p.free_at[r] + own);
         update = fmax(update, own);
@@ -463,4 +474,14 @@ double bound_order(struct bound *b, const struct bound_shape *s)
         last = fmax(last, p.last[i] + p.load[i].last);
     path_release(&p, ranks);
     return b->job.clip ? last + update : fmax(last, longest);
+}
+
+double bound_passes(struct bound *b, const struct bound_shape *s)
+{
+    return longest_path(b, s, false);
+}
+
+double bound_order(struct bound *b, const struct bound_shape *s)
+{
+    return longest_path(b, s, true);
 }

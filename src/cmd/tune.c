@@ -134,7 +134,8 @@ static enum status search(const struct tune_options *o, struct tune_search *s, c
                                    .compute = s->in.compute,
                                    .optimizer = s->in.optimizer,
                                    .clip = s->in.clip,
-                                   .snapshot = s->in.snapshot };
+                                   .snapshot = s->in.snapshot,
+                                   .comm_units = start->streams ? 0 : s->in.machine->comm_units };
     struct tune_space space;
     s->bound = bound_new(&job);
     enum status st = tune_space_make(start, &job, s->bound, &space, e);

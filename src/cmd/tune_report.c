@@ -64,6 +64,7 @@ static void lost_text(const struct tune_result *best, const struct tune_result *
 static void print_rules(const struct tune_found *f, FILE *to)
 {
     const struct tune_search *s = f->search;
+    char least[32];
     static const char *const said[TUNE_RULES] = {
         [TUNE_COMPILED] = "compiled, verified and simulated, and they fit",
         [TUNE_PLANNED] = "compiled, and need more memory than there is",
@@ -75,16 +76,15 @@ static void print_rules(const struct tune_found *f, FILE *to)
         [TUNE_SAVES] = "dropped: save memory only, and fit without recompute or with less of zero",
         [TUNE_LIMIT] = "left over at --limit",
     };
-    fprintf(to, "candidates    %u\n", s->candidates.n);
+    fprintf(to, "candidates    %u\n", s->space->candidates);
     for (int r = 0; r < TUNE_RULES; r++)
         if (said[r] && s->counts[r])
             fprintf(to, "  %9u   %s\n", s->counts[r], said[r]);
     if (s->counts[TUNE_LIMIT])
         fprintf(to,
-                "note: the search ended after %u compilations with candidates left whose bound is better; raise "
-                "--limit, or "
-                "give values in a starting strategy (-s)\n",
-                s->compiled);
+                "note: the search ended after %u compilations with candidates left whose bound is better: none of them "
+                "takes less than %s; raise --limit, or give values in a starting strategy (-s)\n",
+                s->compiled, duration_digits(s->least_left, least));
     if (s->counts[TUNE_REFUSED])
         fprintf(to, "note: the compiler's first refusal: %s\n", s->refusal);
 }
@@ -197,8 +197,10 @@ void tune_print_json(const struct tune_found *f, FILE *to)
     mem_free(all);
     json_t *out = json_pack("{s:s, s:I, s:f, s:I, s:I, s:o, s:b, s:o, s:o}", "machine", s->in.machine->name, "ranks",
                             (json_int_t)s->in.ranks, "memory_limit_bytes", s->memory, "candidates",
-                            (json_int_t)s->candidates.n, "compilations", (json_int_t)s->compiled, "rules", rules,
+                            (json_int_t)s->space->candidates, "compilations", (json_int_t)s->compiled, "rules", rules,
                             "exact", !s->counts[TUNE_LIMIT], "best", best, "frontier", front);
+    if (s->counts[TUNE_LIMIT])
+        json_object_set_new(out, "least_bound_seconds", json_real(s->least_left));
     if (f->audit)
         json_object_set_new(out, "audit",
                             json_pack("{s:I, s:I, s:I, s:I, s:f}", "compiled", (json_int_t)f->audit->looked, "refused",
@@ -211,24 +213,31 @@ void tune_print_json(const struct tune_found *f, FILE *to)
 
 /* ---- files -------------------------------------------------------------------------------------------------------------- */
 
+static void write_row(const struct tune_search *s, uint32_t family, uint32_t variant, FILE *to)
+{
+    const struct tune_family *f = &s->space->families.at[family];
+    const struct tune_candidate *c = tune_search_at(s, family, variant);
+    const struct tune_result *r = c->result == UINT32_MAX ? NULL : &s->results.at[c->result];
+    const struct bound_shape shape = r ? r->shape : tune_family_shape(s->space, f, variant);
+    char text[TUNE_TEXT];
+    fprintf(to, "%u,%s,%s,%.9g,", f->first + variant, tune_rule_name((enum tune_rule)c->rule),
+            c->rule == TUNE_MEMORY ? "memory" : tune_rule_name((enum tune_rule)c->bound_rule), c->bound);
+    if (r)
+        fprintf(to, "%.9g,%.0f", r->step, r->need);
+    else
+        fputc(',', to);
+    fprintf(to, ",\"%s\"\n", tune_shape_text(&shape, text));
+}
+
 enum status tune_write_csv(const struct tune_found *f, const char *path, struct err *e)
 {
     const struct tune_search *s = f->search;
-    char shape[TUNE_TEXT];
     FILE *to;
     TRY(output_open(path, &to, e));
     fputs("candidate,rule,bound_of,bound,step_seconds,memory_bytes,strategy\n", to);
-    for (uint32_t i = 0; i < s->candidates.n; i++) {
-        const struct tune_candidate *c = &s->candidates.at[i];
-        const struct tune_result *r = c->result == UINT32_MAX ? NULL : &s->results.at[c->result];
-        fprintf(to, "%u,%s,%s,%.9g,", i, tune_rule_name((enum tune_rule)c->rule),
-                c->rule == TUNE_MEMORY ? "memory" : tune_rule_name((enum tune_rule)c->bound_rule), c->bound);
-        if (r)
-            fprintf(to, "%.9g,%.0f", r->step, r->need);
-        else
-            fputc(',', to);
-        fprintf(to, ",\"%s\"\n", tune_shape_text(r ? &r->shape : &s->space->shapes.at[c->shape], shape));
-    }
+    for (uint32_t f = 0; f < s->space->families.n; f++)
+        for (uint32_t v = 0; v < tune_family_variants(s->space, &s->space->families.at[f])->n; v++)
+            write_row(s, f, v, to);
     return output_close(path, to, ST_OK, e);
 }
 
@@ -326,6 +335,6 @@ enum status tune_nothing(const struct tune_found *f, struct err *e)
                    "none of %u strategies fits into %s per rank: the one that needs least, %s, needs %s, %s too much. "
                    "In the way: %s. "
                    "More ranks, a smaller batch_size or seq_len, or more --memory would help",
-                   s->candidates.n, compile_bytes(s->memory, have), tune_shape_text(&s->least_shape, shape),
+                   s->space->candidates, compile_bytes(s->memory, have), tune_shape_text(&s->least_shape, shape),
                    compile_bytes(s->least, need), compile_bytes(s->least - s->memory, over), kinds);
 }

@@ -4,9 +4,9 @@
 
 static double value_of(const struct bound_shape *s, int key)
 {
-    const double values[GUESS_KEYS] = { s->tp,     s->cp,           s->pp,      s->ep,         s->kind,
-                                        s->chunks, s->microbatches, s->zero,    s->zero_group, s->bucket_mib,
-                                        s->vocab,  s->recompute,    s->backward };
+    const double values[GUESS_KEYS] = { s->tp,         s->cp,         s->pp,        s->ep,           s->kind,
+                                        s->chunks,     s->backward,   s->recompute, s->microbatches, s->zero,
+                                        s->zero_group, s->bucket_mib, s->vocab };
     return values[key];
 }
 
@@ -23,17 +23,16 @@ static uint8_t level_of(struct tune_guess *g, int key, double value)
     return (uint8_t)i;
 }
 
-void tune_guess_init(struct tune_guess *g, const struct tune_space *space)
+struct guess_levels tune_guess_levels(struct tune_guess *g, const struct bound_shape *s)
 {
-    *g = (struct tune_guess){ .space = space, .level = mem_alloc((space->shapes.n + 1) * sizeof *g->level) };
-    for (uint32_t i = 0; i < space->shapes.n; i++)
-        for (int k = 0; k < GUESS_KEYS; k++)
-            g->level[i][k] = level_of(g, k, value_of(&space->shapes.at[i], k));
+    struct guess_levels l;
+    for (int k = 0; k < GUESS_KEYS; k++)
+        l.at[k] = level_of(g, k, value_of(s, k));
+    return l;
 }
 
 void tune_guess_release(struct tune_guess *g)
 {
-    mem_free(g->level);
     for (int k = 0; k < GUESS_KEYS; k++) {
         vec_free(&g->values[k]);
         vec_free(&g->shares[k]);
@@ -41,11 +40,24 @@ void tune_guess_release(struct tune_guess *g)
     vec_free(&g->known);
 }
 
-double tune_guess_log(const struct tune_guess *g, uint32_t shape)
+static double sum_of(const struct tune_guess *g, const struct guess_levels *l, int keys)
 {
     double sum = g->mean;
-    for (int k = 0; k < GUESS_KEYS; k++)
-        sum += g->shares[k].at[g->level[shape][k]];
+    for (int k = 0; k < keys; k++)
+        sum += g->shares[k].at[l->at[k]];
+    return sum;
+}
+
+double tune_guess_log(const struct tune_guess *g, const struct guess_levels *l)
+{
+    return sum_of(g, l, GUESS_KEYS);
+}
+
+double tune_guess_family_log(const struct tune_guess *g, const struct guess_levels *l)
+{
+    double sum = sum_of(g, l, GUESS_FAMILY_KEYS);
+    for (int k = GUESS_FAMILY_KEYS; k < GUESS_KEYS; k++)
+        sum += g->least[k];
     return sum;
 }
 
@@ -56,26 +68,29 @@ static void fit_key(struct tune_guess *g, int key)
     double *sum = mem_alloc(n * sizeof *sum), *count = mem_alloc(n * sizeof *count);
     for (uint32_t i = 0; i < g->known.n; i++) {
         const struct guess_known *k = &g->known.at[i];
-        const uint32_t level = g->level[k->shape][key];
-        sum[level] += k->log - tune_guess_log(g, k->shape) + g->shares[key].at[level];
+        const uint32_t level = k->levels.at[key];
+        sum[level] += k->log - tune_guess_log(g, &k->levels) + g->shares[key].at[level];
         count[level]++;
     }
-    for (uint32_t v = 0; v < n; v++)
+    g->least[key] = INFINITY;
+    for (uint32_t v = 0; v < n; v++) {
         g->shares[key].at[v] = sum[v] / (count[v] + 1);
+        g->least[key] = fmin(g->least[key], g->shares[key].at[v]);
+    }
     mem_free(sum);
     mem_free(count);
 }
 
-void tune_guess_learn(struct tune_guess *g, uint32_t shape, double bound, double step)
+void tune_guess_learn(struct tune_guess *g, const struct guess_levels *l, double bound, double step)
 {
     enum { SWEEPS = 3 };
     if (!(bound > 0) || !(step > 0))
         return;
-    vec_add(&g->known, ((struct guess_known){ shape, log(step / bound) }));
+    vec_add(&g->known, ((struct guess_known){ *l, log(step / bound) }));
     for (int sweep = 0; sweep < SWEEPS; sweep++) {
         double sum = 0;
         for (uint32_t i = 0; i < g->known.n; i++)
-            sum += g->known.at[i].log - tune_guess_log(g, g->known.at[i].shape) + g->mean;
+            sum += g->known.at[i].log - tune_guess_log(g, &g->known.at[i].levels) + g->mean;
         g->mean = sum / g->known.n;
         for (int k = 0; k < GUESS_KEYS; k++)
             fit_key(g, k);

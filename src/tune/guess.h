@@ -5,15 +5,17 @@
 
 #include "tune/space.h"
 
-enum { GUESS_KEYS = 13 };
+enum { GUESS_KEYS = 13, GUESS_FAMILY_KEYS = 9 /* those that a family has, which come first */ };
+/* Of each key the number of its value. */
+struct guess_levels {
+    uint8_t at[GUESS_KEYS];
+};
 struct guess_known {
-    uint32_t shape;
+    struct guess_levels levels;
     double log; /* of step / bound */
 };
 /* log(step / bound) as a sum: a mean, and a share of each key's value. */
 struct tune_guess {
-    const struct tune_space *space; /* borrowed */
-    uint8_t (*level)[GUESS_KEYS];   /* by shape: number of its value among those of the key */
     struct {
         VEC(double);
     } values[GUESS_KEYS], shares[GUESS_KEYS];
@@ -21,11 +23,14 @@ struct tune_guess {
         VEC(struct guess_known);
     } known;
     double mean;
+    double least[GUESS_KEYS]; /* share */
 };
-void tune_guess_init(struct tune_guess *g, const struct tune_space *space);
 void tune_guess_release(struct tune_guess *g);
+struct guess_levels tune_guess_levels(struct tune_guess *g, const struct bound_shape *s);
 /* A shape was compiled: the shares are fitted again. */
-void tune_guess_learn(struct tune_guess *g, uint32_t shape, double bound, double step);
-double tune_guess_log(const struct tune_guess *g, uint32_t shape);
+void tune_guess_learn(struct tune_guess *g, const struct guess_levels *l, double bound, double step);
+double tune_guess_log(const struct tune_guess *g, const struct guess_levels *l);
+/* Of the best variant that a family may have. */
+double tune_guess_family_log(const struct tune_guess *g, const struct guess_levels *l);
 
 #endif

@@ -4,9 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "job/need.h"
-#include "tune/guess.h"
-
 const char *tune_rule_name(enum tune_rule r)
 {
     static const char *const names[TUNE_RULES] = {
@@ -17,71 +14,33 @@ const char *tune_rule_name(enum tune_rule r)
     return names[r];
 }
 
-/* ---- one candidate ---------------------------------------------------------------------------------------------------- */
+/* Where a candidate is; WHOLE: all of a family. */
+enum { WHOLE = UINT32_MAX };
+struct place {
+    uint32_t family, variant;
+};
 
-static void look_at_plans(const struct sched_input *in, const struct plan *plans, uint32_t n, struct tune_result *out)
+static struct tune_candidate *state(const struct tune_search *s, const struct place *p)
 {
-    const struct simulate_input input = { in->machine, plans, n, in->graph, "train" };
-    struct simulate_class *classes = mem_alloc(n * sizeof *classes);
-    struct timeline t;
-    for (uint32_t c = 0; c < n; c++) {
-        const double need = need_bytes(&plans[c], in->target);
-        if (need <= out->need)
-            continue;
-        out->need = need;
-        for (int k = 0; k < MEM_KINDS; k++)
-            out->by_kind[k] = (double)plans[c].h->peak_bytes[k];
-    }
-    simulate_run(&input, NULL, &t);
-    simulate_account(&input, &t, classes);
-    out->mean = simulate_mean(&input, classes);
-    out->step = t.step;
-    out->bubble = t.bubble;
-    timeline_release(&t);
-    mem_free(classes);
+    struct tune_part *part = &s->parts[p->family];
+    return p->variant == WHOLE ? &part->whole : &part->at[p->variant];
 }
 
-/* The compiler changes a graph: it is compiled from a copy. */
-static void copy_graph(const struct ir_graph *g, struct ir_graph *to)
+static struct bound_shape shape_at(const struct tune_search *s, const struct place *p)
 {
-    ir_graph_borrow(g, to);
-    if (ir_graph_find_input(g, "documents") != IR_NONE)
-        ir_graph_separate(to);
+    return tune_family_shape(s->space, &s->space->families.at[p->family], p->variant);
 }
 
-bool tune_evaluate(const struct tune_search *s, const struct bound_shape *shape, struct tune_result *out, struct err *e)
-{
-    struct ir_graph g;
-    struct sched_input in = s->in;
-    struct sched_output compiled = { 0 };
-    *out = (struct tune_result){ .shape = *shape };
-    copy_graph(s->in.graph, &g);
-    in.graph = &g;
-    in.strategy = tune_strategy(s->space->start, shape);
-    enum status st = sched_compile(&in, &compiled, e);
-    struct plan *plans = mem_alloc((compiled.n_classes + 1) * sizeof *plans);
-    for (uint32_t c = 0; c < compiled.n_classes && st == ST_OK; c++)
-        st = plan_open(compiled.classes[c].blob, compiled.classes[c].bytes, g.ops.n, g.params.n, g.tensors.n, &plans[c],
-                       e);
-    if (st == ST_OK)
-        look_at_plans(&in, plans, compiled.n_classes, out);
-    mem_free(plans);
-    sched_output_release(&compiled);
-    json_decref(in.strategy);
-    ir_graph_release(&g);
-    return st == ST_OK;
-}
+/* ---- memory --------------------------------------------------------------------------------------------------------- */
 
-static bool fits(const struct tune_search *s, double bytes)
+/* The least that a shape needs, with whatever the search may try of it. */
+static double memory_of(const struct tune_search *s, struct bound_shape shape, double by_kind[MEM_KINDS])
 {
-    return s->memory <= 0 || bytes <= s->memory;
-}
-
-static double memory_of(struct tune_search *s, const struct bound_shape *shape, double by_kind[MEM_KINDS])
-{
-    struct bound_shape least = *shape;
-    least.recompute |= s->space->start->recomputes; /* of whatever its filter says */
-    return bound_memory(s->bound, &least, by_kind);
+    shape.expert_bound = tune_expert_bound(s, &shape, tune_expert_bounds(s, &shape) - 1);
+    shape.partly = s->space->start->recomputes && !shape.recompute; /* of whatever its filter says */
+    shape.recompute |= shape.partly;
+    shape.again = shape.recompute;
+    return bound_memory(s->bound, &shape, by_kind);
 }
 
 static void remember_least(struct tune_search *s, const struct bound_shape *shape, double bytes,
@@ -92,17 +51,6 @@ static void remember_least(struct tune_search *s, const struct bound_shape *shap
     s->least = bytes;
     s->least_shape = *shape;
     memcpy(s->least_by_kind, by_kind, sizeof s->least_by_kind);
-}
-
-/* The values of expert_bound that a shape tries: its own, or those of the space, as far as memory is short. */
-static double expert_bound_of(const struct tune_search *s, const struct bound_shape *shape, uint32_t i)
-{
-    return s->space->n_expert_bounds > 1 ? s->space->expert_bounds[i] : shape->expert_bound;
-}
-
-static uint32_t expert_bounds_of(const struct tune_search *s, const struct bound_shape *shape)
-{
-    return shape->ep > 1 && s->memory > 0 ? s->space->n_expert_bounds : 1;
 }
 
 /* ---- the best ------------------------------------------------------------------------------------------------------------ */
@@ -131,90 +79,124 @@ static double to_beat(const struct tune_search *s)
     return s->n_order < s->best ? INFINITY : s->results.at[s->order[s->best - 1]].step;
 }
 
-/* One value of expert_bound, within the bound of memory; again: with received rows sent again. TUNE_COMPILED where it fits, TUNE_PLANNED,
- * TUNE_REFUSED. */
-static enum tune_rule try(struct tune_search *s, uint32_t candidate, double expert_bound, bool again,
+/* One value of expert_bound, within the bound of memory. TUNE_COMPILED where it fits, TUNE_PLANNED, TUNE_REFUSED. */
+static enum tune_rule try(struct tune_search *s, uint32_t candidate, const struct bound_shape *shape,
                           struct tune_result *out)
 {
-    struct bound_shape shape = s->space->shapes.at[s->candidates.at[candidate].shape];
     struct err e = { 0 };
-    shape.expert_bound = expert_bound;
-    shape.again = again;
     s->compiled++;
-    const bool good = tune_evaluate(s, &shape, out, &e);
+    const bool good = tune_evaluate(s, shape, out, &e);
     if (s->progress)
         s->progress(s->arg, s);
     if (!good && !*s->refusal)
         snprintf(s->refusal, sizeof s->refusal, "%.255s", e.text);
     out->candidate = candidate;
-    return !good ? TUNE_REFUSED : fits(s, out->need) ? TUNE_COMPILED : TUNE_PLANNED;
+    if (good && !tune_fits(s, out->need))
+        remember_least(s, &out->shape, out->need, out->by_kind);
+    return !good ? TUNE_REFUSED : tune_fits(s, out->need) ? TUNE_COMPILED : TUNE_PLANNED;
 }
 
-static bool may_fit(struct tune_search *s, const struct bound_shape *shape, double expert_bound)
+static bool may_fit(const struct tune_search *s, const struct bound_shape *shape)
 {
-    struct bound_shape with = *shape;
     double by_kind[MEM_KINDS];
-    with.expert_bound = expert_bound;
-    return fits(s, memory_of(s, &with, by_kind));
+    return tune_fits(s, bound_memory(s->bound, shape, by_kind));
 }
 
-/* Compiles a candidate with the tightest expert_bound; where that does not fit and it recomputes, with received rows sent again; and if
- * that fits, with the loosest bound that does. */
-static enum tune_rule compile(struct tune_search *s, uint32_t candidate)
+/* Compiles a candidate with the tightest expert_bound; where that does not fit and it recomputes, with received rows sent again. */
+static enum tune_rule compile(struct tune_search *s, const struct place *p)
 {
-    const struct bound_shape *shape = &s->space->shapes.at[s->candidates.at[candidate].shape];
-    const uint32_t n = expert_bounds_of(s, shape);
-    const double tightest = expert_bound_of(s, shape, n - 1);
-    struct tune_result r, looser;
-    enum tune_rule rule = try(s, candidate, tightest, false, &r);
-    const bool again = rule == TUNE_PLANNED && shape->ep > 1 && shape->recompute && s->compiled < s->limit;
-    if (again) {
-        remember_least(s, &r.shape, r.need, r.by_kind);
-        rule = try(s, candidate, tightest, true, &r);
+    struct bound_shape shape = shape_at(s, p);
+    const bool again = shape.ep > 1 && shape.recompute;
+    const uint32_t number = s->space->families.at[p->family].first + p->variant;
+    struct tune_result r;
+    enum tune_rule rule = TUNE_PLANNED;
+    shape.expert_bound = tune_expert_bound(s, &shape, tune_expert_bounds(s, &shape) - 1);
+    const bool keeps = !again || may_fit(s, &shape);
+    if (keeps)
+        rule = try(s, number, &shape, &r);
+    if (again && rule == TUNE_PLANNED && (!keeps || s->compiled < s->limit)) {
+        shape.again = true;
+        rule = try(s, number, &shape, &r);
     }
     if (rule == TUNE_REFUSED)
         return rule;
-    if (rule == TUNE_PLANNED)
-        remember_least(s, &r.shape, r.need, r.by_kind);
-    for (uint32_t i = 0; rule == TUNE_COMPILED && i + 1 < n && s->compiled < s->limit; i++)
-        if (may_fit(s, shape, expert_bound_of(s, shape, i)) &&
-            try(s, candidate, expert_bound_of(s, shape, i), again, &looser) == TUNE_COMPILED) {
-            r = looser;
-            break;
-        }
-    s->candidates.at[candidate].result = s->results.n;
+    state(s, p)->result = s->results.n;
     vec_add(&s->results, r);
     if (rule == TUNE_COMPILED)
         insert(s, s->results.n - 1);
     return rule;
 }
 
+/* A result that fits with the loosest expert_bound that does: that changes its memory, and not its step. */
+static void loosen(struct tune_search *s, struct tune_result *r)
+{
+    struct bound_shape shape = r->shape;
+    const uint32_t n = tune_expert_bounds(s, &shape);
+    struct tune_result looser;
+    for (uint32_t i = 0; i + 1 < n && s->compiled < s->limit; i++) {
+        shape.expert_bound = tune_expert_bound(s, &shape, i);
+        if (may_fit(s, &shape) && try(s, r->candidate, &shape, &looser) == TUNE_COMPILED) {
+            *r = looser;
+            return;
+        }
+    }
+}
+
+static void loosen_best(struct tune_search *s)
+{
+    const uint32_t n = s->n_order;
+    for (uint32_t i = 0; i < n && i < s->best; i++)
+        loosen(s, &s->results.at[s->order[i]]);
+    uint32_t *order = s->order;
+    s->order = NULL;
+    s->n_order = 0;
+    for (uint32_t i = 0; i < n; i++)
+        insert(s, order[i]);
+    mem_free(order);
+}
+
 /* ---- the order ------------------------------------------------------------------------------------------------------------ */
 
-/* A heap by guess, then by number. */
+static const double USUALLY_MORE = 1.1;
+
+/* A heap by guess, then by place; a family as a whole, and candidates by themselves. */
 struct heap {
-    const struct tune_search *s;
+    struct tune_search *s;
     struct tune_guess g;
-    VEC(uint32_t);
+    double more; /* bytes of a plan by their bound: at first what is usual, then the mean */
+    uint32_t plans;
+    VEC(struct place);
 };
 
-static bool sooner(const struct heap *h, uint32_t a, uint32_t b)
+static bool sooner(const struct heap *h, const struct place *a, const struct place *b)
 {
-    const struct tune_candidate *x = &h->s->candidates.at[a], *y = &h->s->candidates.at[b];
-    return x->guess != y->guess ? x->guess < y->guess : a < b;
+    const double x = state(h->s, a)->guess, y = state(h->s, b)->guess;
+    return x != y ? x < y : a->family != b->family ? a->family < b->family : a->variant < b->variant;
+}
+
+static void swap(struct heap *h, uint32_t i, uint32_t k)
+{
+    const struct place p = h->at[i];
+    h->at[i] = h->at[k];
+    h->at[k] = p;
 }
 
 static void sink(struct heap *h, uint32_t i)
 {
     for (uint32_t k; (k = 2 * i + 1) < h->n; i = k) {
-        if (k + 1 < h->n && sooner(h, h->at[k + 1], h->at[k]))
+        if (k + 1 < h->n && sooner(h, &h->at[k + 1], &h->at[k]))
             k++;
-        if (!sooner(h, h->at[k], h->at[i]))
+        if (!sooner(h, &h->at[k], &h->at[i]))
             return;
-        const uint32_t up = h->at[k];
-        h->at[k] = h->at[i];
-        h->at[i] = up;
+        swap(h, i, k);
     }
+}
+
+static void heap_push(struct heap *h, struct place p)
+{
+    vec_add(h, p);
+    for (uint32_t i = h->n - 1; i && sooner(h, &h->at[i], &h->at[(i - 1) / 2]); i = (i - 1) / 2)
+        swap(h, i, (i - 1) / 2);
 }
 
 static void heap_pop(struct heap *h)
@@ -223,27 +205,75 @@ static void heap_pop(struct heap *h)
     sink(h, 0);
 }
 
-static void raise(struct tune_search *s, struct heap *h, enum tune_rule rule, double bound)
+/* What will not fit, by what others took beyond their bound, comes behind all that may be as good; of those that are nearly as good the one
+ * first that is compiled soonest. */
+static void guess(struct heap *h, const struct place *p)
 {
-    struct tune_candidate *c = &s->candidates.at[h->at[0]];
-    if (bound <= c->bound)
+    enum { BEHIND = 2 };
+    const struct bound_shape *s = &h->s->space->families.at[p->family].shape;
+    const double passes = (double)s->pp * s->chunks * s->microbatches;
+    struct tune_candidate *c = state(h->s, p);
+    const double late = pow(passes, 0.05) * (tune_fits(h->s, c->bytes * h->more) ? 1 : BEHIND);
+    if (p->variant == WHOLE) {
+        c->guess = late * c->bound * exp(tune_guess_family_log(&h->g, &h->s->parts[p->family].levels));
         return;
-    c->guess *= bound / c->bound;
-    c->bound_rule = (uint8_t)rule;
-    c->bound = bound;
-    sink(h, 0);
+    }
+    const struct bound_shape shape = shape_at(h->s, p);
+    const struct guess_levels levels = tune_guess_levels(&h->g, &shape);
+    c->guess = late * c->bound * exp(tune_guess_log(&h->g, &levels));
+}
+
+static void learn(struct heap *h, const struct place *p)
+{
+    const struct tune_candidate *c = state(h->s, p);
+    const struct tune_result *r = &h->s->results.at[c->result];
+    const struct bound_shape shape = shape_at(h->s, p);
+    const struct guess_levels levels = tune_guess_levels(&h->g, &shape);
+    tune_guess_learn(&h->g, &levels, c->bound, r->step);
+    if (c->bytes > 0)
+        h->more += (r->need / c->bytes - h->more) / (++h->plans + 1);
 }
 
 /* All guesses anew. */
-static void heap_order(struct tune_search *s, struct heap *h)
+static void heap_order(struct heap *h)
 {
-    for (uint32_t i = 0; i < h->n; i++) {
-        struct tune_candidate *c = &s->candidates.at[h->at[i]];
-        c->guess = c->bound * exp(tune_guess_log(&h->g, c->shape));
-    }
+    for (uint32_t i = 0; i < h->n; i++)
+        guess(h, &h->at[i]);
     for (uint32_t i = h->n / 2 + 1; i-- > 0;)
         sink(h, i);
 }
+
+/* True: the bound is above the one that was known. */
+static bool raise(struct tune_candidate *c, enum tune_rule rule, double bound)
+{
+    if (bound <= c->bound)
+        return false;
+    c->guess *= bound / c->bound;
+    c->bound_rule = (uint8_t)rule;
+    c->bound = bound;
+    return true;
+}
+
+static void raise_top(struct heap *h, enum tune_rule rule, double bound)
+{
+    if (raise(state(h->s, &h->at[0]), rule, bound))
+        sink(h, 0);
+}
+
+static void drop_top(struct heap *h, enum tune_rule rule)
+{
+    state(h->s, &h->at[0])->rule = (uint8_t)rule;
+    heap_pop(h);
+}
+
+/* Behind one that it waits for. */
+static void wait_for(struct heap *h, const struct tune_candidate *other)
+{
+    state(h->s, &h->at[0])->guess = other->guess;
+    sink(h, 0);
+}
+
+/* ---- families --------------------------------------------------------------------------------------------------------------- */
 
 static bool same_schedule(const struct bound_shape *a, const struct bound_shape *b)
 {
@@ -252,108 +282,205 @@ static bool same_schedule(const struct bound_shape *a, const struct bound_shape 
            a->backward == b->backward;
 }
 
-/* Whether they differ at most in recompute and zero. */
-static bool alike(const struct bound_shape *a, const struct bound_shape *b)
+/* The family without recompute that is else as f; UINT32_MAX: there is none. */
+static uint32_t family_without(const struct tune_search *s, uint32_t f)
 {
-    return same_schedule(a, b) && a->zero_group == b->zero_group && a->vocab == b->vocab &&
-           a->bucket_mib == b->bucket_mib;
+    const struct tune_family *at = s->space->families.at;
+    return f && at[f].shape.recompute && !at[f - 1].shape.recompute && same_schedule(&at[f].shape, &at[f - 1].shape) &&
+                   at[f].variants == at[f - 1].variants
+               ? f - 1
+               : UINT32_MAX;
 }
 
-/* The candidate without recompute, or with less of zero, that is else as i; it is not far before i. UINT32_MAX: there is none. */
-static uint32_t like_without(const struct tune_search *s, uint32_t i, bool recompute)
+/* Drops the family at the top if none of its candidates fits. */
+static void drop_by_memory(struct heap *h)
 {
-    struct bound_shape like = s->space->shapes.at[s->candidates.at[i].shape];
-    if (recompute ? !like.recompute : like.zero < 2)
-        return UINT32_MAX;
-    if (recompute)
-        like.recompute = false;
-    else
-        like.zero--;
-    for (uint32_t k = i; k-- > 0;) {
-        const struct bound_shape *at = &s->space->shapes.at[s->candidates.at[k].shape];
-        if (!same_schedule(at, &like))
-            break;
-        if (alike(at, &like) && at->recompute == like.recompute && at->zero == like.zero)
-            return k;
+    struct tune_search *s = h->s;
+    const struct tune_family *f = &s->space->families.at[h->at[0].family];
+    double least = INFINITY, by_kind[MEM_KINDS], least_by_kind[MEM_KINDS];
+    uint32_t which = 0;
+    for (uint32_t v = 0; v < tune_family_variants(s->space, f)->n && s->memory > 0; v++) {
+        const double bytes = memory_of(s, tune_family_shape(s->space, f, v), by_kind);
+        if (bytes >= least)
+            continue;
+        least = bytes;
+        which = v;
+        memcpy(least_by_kind, by_kind, sizeof by_kind);
     }
-    return UINT32_MAX;
+    if (s->memory <= 0)
+        return;
+    state(s, &h->at[0])->bytes = least;
+    if (tune_fits(s, least)) {
+        guess(h, &h->at[0]);
+        sink(h, 0);
+        return;
+    }
+    const struct bound_shape shape = tune_family_shape(s->space, f, which);
+    remember_least(s, &shape, least, least_by_kind);
+    state(s, &h->at[0])->bound = least;
+    drop_top(h, TUNE_MEMORY);
+}
+
+/* The least of a bound that depends on no more of a variant than its bucket size and its zero group. */
+static double least_of(const struct tune_search *s, const struct tune_family *f,
+                       double (*bound)(struct bound *b, const struct bound_shape *s))
+{
+    const struct tune_variants *list = tune_family_variants(s->space, f);
+    double least = INFINITY;
+    for (uint32_t v = 0, k; v < list->n; v++) {
+        for (k = 0; k < v && (list->at[k].bucket_mib != list->at[v].bucket_mib ||
+                              list->at[k].zero_group != list->at[v].zero_group);
+             k++) {
+        }
+        const struct bound_shape shape = tune_family_shape(s->space, f, v);
+        if (k == v)
+            least = fmin(least, bound(s->bound, &shape));
+    }
+    return least;
+}
+
+/* From now on each candidate of the family at the top is by itself. */
+static void open_top(struct heap *h)
+{
+    struct tune_search *s = h->s;
+    const uint32_t f = h->at[0].family, n = tune_family_variants(s->space, &s->space->families.at[f])->n;
+    struct tune_part *part = &s->parts[f];
+    heap_pop(h);
+    part->at = mem_alloc(n * sizeof *part->at);
+    for (uint32_t v = 0; v < n; v++) {
+        const struct place p = { f, v };
+        const struct bound_shape shape = shape_at(s, &p);
+        struct tune_candidate *c = &part->at[v];
+        double by_kind[MEM_KINDS];
+        const double bytes = s->memory > 0 ? memory_of(s, shape, by_kind) : 0;
+        *c = part->whole;
+        c->seen = 0;
+        c->bytes = bytes;
+        if (!tune_fits(s, bytes)) {
+            remember_least(s, &shape, bytes, by_kind);
+            c->rule = TUNE_MEMORY;
+            c->bound = bytes;
+            continue;
+        }
+        raise(c, TUNE_COMPUTE, bound_compute(s->bound, &shape));
+        guess(h, &p);
+        heap_push(h, p);
+    }
+}
+
+/* The family at the top is looked at closer, the quick bounds first; it waits for the one without recompute. */
+static void refine_family(struct heap *h)
+{
+    struct tune_search *s = h->s;
+    const uint32_t f = h->at[0].family, without = family_without(s, f);
+    struct tune_candidate *c = &s->parts[f].whole;
+    if (c->seen == 0) {
+        c->seen++;
+        drop_by_memory(h);
+    } else if (without != UINT32_MAX && !s->parts[without].at && s->parts[without].whole.rule == TUNE_OPEN) {
+        wait_for(h, &s->parts[without].whole);
+    } else if (c->seen == 1) {
+        c->seen++;
+        raise_top(h, TUNE_ORDER, least_of(s, &s->space->families.at[f], bound_passes));
+    } else {
+        open_top(h);
+    }
+}
+
+/* ---- candidates ------------------------------------------------------------------------------------------------------------- */
+
+/* The candidate without recompute, or with less of zero, that is else as p. False: there is none. */
+static bool like_without(const struct tune_search *s, const struct place *p, bool recompute, struct place *like)
+{
+    const struct tune_variants *list = tune_family_variants(s->space, &s->space->families.at[p->family]);
+    const struct tune_variant *v = &list->at[p->variant];
+    *like = *p;
+    if (recompute)
+        return (like->family = family_without(s, p->family)) != UINT32_MAX;
+    for (uint32_t i = p->variant; i-- > 0 && v->zero >= 2;) {
+        const struct tune_variant *k = &list->at[i];
+        like->variant = i;
+        if (k->zero == v->zero - 1 && k->zero_group == v->zero_group && k->vocab == v->vocab &&
+            k->bucket_mib == v->bucket_mib && k->expert_bound == v->expert_bound)
+            return true;
+    }
+    return false;
 }
 
 /* Whether the candidate at the top has nothing to wait for: else it is dropped, or goes behind its like that fits or that is not looked at. */
-static bool may_be_compiled(struct tune_search *s, struct heap *h)
+static bool may_be_compiled(struct heap *h)
 {
-    struct tune_candidate *c = &s->candidates.at[h->at[0]];
     for (int recompute = 0; recompute < 2; recompute++) {
-        const uint32_t k = like_without(s, h->at[0], recompute);
-        const struct tune_candidate *like = k == UINT32_MAX ? NULL : &s->candidates.at[k];
-        if (like && like->rule == TUNE_OPEN) {
-            c->guess = like->guess;
-            sink(h, 0);
+        struct place p;
+        if (!like_without(h->s, &h->at[0], recompute, &p))
+            continue;
+        const struct tune_candidate *like = tune_search_at(h->s, p.family, p.variant);
+        if (like->rule == TUNE_OPEN) {
+            wait_for(h, like);
             return false;
         }
-        if (like && (like->rule == TUNE_COMPILED || like->rule == TUNE_SAVES)) {
-            c->rule = TUNE_SAVES;
-            heap_pop(h);
+        if (like->rule == TUNE_COMPILED || like->rule == TUNE_SAVES) {
+            drop_top(h, TUNE_SAVES);
             return false;
         }
     }
     return true;
 }
 
-/* The candidate at the top is looked at closer, a bound at a time, the quick ones first. True: it is ready to be compiled. */
-static bool refine(struct tune_search *s, struct heap *h)
+/* The candidate at the top is looked at closer, a bound at a time. True: it is ready to be compiled. */
+static bool refine(struct heap *h)
 {
-    struct tune_candidate *c = &s->candidates.at[h->at[0]];
-    struct bound_shape shape = s->space->shapes.at[c->shape];
-    double by_kind[MEM_KINDS];
-    shape.expert_bound = expert_bound_of(s, &shape, expert_bounds_of(s, &shape) - 1);
+    struct tune_search *s = h->s;
+    struct tune_candidate *c = state(s, &h->at[0]);
+    const struct bound_shape shape = shape_at(s, &h->at[0]);
     if (c->seen == 0) {
         c->seen++;
-        raise(s, h, TUNE_LINKS, bound_links(s->bound, &shape));
+        raise_top(h, TUNE_LINKS, bound_links(s->bound, &shape));
     } else if (c->seen == 1) {
-        const double bytes = memory_of(s, &shape, by_kind);
         c->seen++;
-        if (fits(s, bytes))
-            return false;
-        remember_least(s, &shape, bytes, by_kind);
-        c->rule = TUNE_MEMORY;
-        c->bound = bytes;
-        heap_pop(h);
-    } else if (c->seen == 2) {
-        c->seen++;
-        raise(s, h, TUNE_ORDER, bound_order(s->bound, &shape));
+        raise_top(h, TUNE_ORDER, bound_order(s->bound, &shape));
     } else {
-        return may_be_compiled(s, h);
+        return may_be_compiled(h);
     }
     return false;
 }
 
-static void search(struct tune_search *s, struct heap *h)
+static void compile_top(struct heap *h)
 {
+    struct tune_search *s = h->s;
+    const struct place p = h->at[0];
+    struct tune_candidate *c = state(s, &p);
+    c->rule = (uint8_t)compile(s, &p);
+    heap_pop(h);
+    if (c->result == UINT32_MAX)
+        return;
+    learn(h, &p);
+    heap_order(h);
+}
+
+static void search(struct heap *h)
+{
+    struct tune_search *s = h->s;
     while (h->n) {
-        const uint32_t i = h->at[0];
-        struct tune_candidate *c = &s->candidates.at[i];
+        const struct tune_candidate *c = state(s, &h->at[0]);
         if (c->bound >= to_beat(s)) {
-            c->rule = c->bound_rule;
-            heap_pop(h);
-            continue;
-        }
-        if (!refine(s, h))
-            continue;
-        if (s->compiled >= s->limit)
-            break;
-        c->rule = compile(s, i);
-        heap_pop(h);
-        if (c->result != UINT32_MAX) {
-            tune_guess_learn(&h->g, c->shape, c->bound, s->results.at[c->result].step);
-            heap_order(s, h);
+            drop_top(h, (enum tune_rule)c->bound_rule);
+        } else if (h->at[0].variant == WHOLE) {
+            refine_family(h);
+        } else if (refine(h)) {
+            if (s->compiled >= s->limit)
+                break;
+            compile_top(h);
         }
     }
     for (uint32_t i = 0; i < h->n; i++) {
-        struct tune_candidate *c = &s->candidates.at[h->at[i]];
+        struct tune_candidate *c = state(s, &h->at[i]);
         c->rule = c->bound >= to_beat(s) ? c->bound_rule : TUNE_LIMIT;
+        s->least_left = c->rule == TUNE_LIMIT ? fmin(s->least_left, c->bound) : s->least_left;
     }
 }
+
+/* ---- the whole -------------------------------------------------------------------------------------------------------------- */
 
 /* What saves memory where the best one does not, for the frontier. */
 static void save_at_best(struct tune_search *s)
@@ -361,71 +488,57 @@ static void save_at_best(struct tune_search *s)
     if (!s->n_order)
         return;
     const struct bound_shape best = s->results.at[s->order[0]].shape;
-    for (uint32_t i = 0; i < s->candidates.n && s->compiled < s->limit; i++) {
-        struct tune_candidate *c = &s->candidates.at[i];
-        if (c->rule == TUNE_SAVES && alike(&s->space->shapes.at[c->shape], &best))
-            c->rule = compile(s, i);
+    for (uint32_t f = 0; f < s->space->families.n && s->compiled < s->limit; f++) {
+        const struct tune_family *family = &s->space->families.at[f];
+        const struct tune_variants *list = tune_family_variants(s->space, family);
+        for (uint32_t v = 0; v < list->n && s->parts[f].at && s->compiled < s->limit; v++) {
+            const struct place p = { f, v };
+            if (s->parts[f].at[v].rule == TUNE_SAVES && same_schedule(&family->shape, &best) &&
+                list->at[v].zero_group == best.zero_group && list->at[v].vocab == best.vocab &&
+                list->at[v].bucket_mib == best.bucket_mib)
+                s->parts[f].at[v].rule = (uint8_t)compile(s, &p);
+        }
+    }
+}
+
+static void count_rules(struct tune_search *s)
+{
+    for (uint32_t f = 0; f < s->space->families.n; f++) {
+        const uint32_t n = tune_family_variants(s->space, &s->space->families.at[f])->n;
+        if (!s->parts[f].at)
+            s->counts[s->parts[f].whole.rule] += n;
+        for (uint32_t v = 0; v < n && s->parts[f].at; v++)
+            s->counts[s->parts[f].at[v].rule]++;
     }
 }
 
 void tune_search_run(struct tune_search *s)
 {
-    struct heap h = { .s = s };
-    for (uint32_t i = 0; i < s->space->shapes.n; i++) {
-        vec_add(&s->candidates, ((struct tune_candidate){ .shape = i,
-                                                          .bound_rule = TUNE_COMPUTE,
-                                                          .result = UINT32_MAX,
-                                                          .bound = bound_compute(s->bound, &s->space->shapes.at[i]) }));
-        vec_add(&h, i);
+    struct heap h = { .s = s, .more = USUALLY_MORE };
+    s->least_left = INFINITY;
+    s->parts = mem_alloc((s->space->families.n + 1) * sizeof *s->parts);
+    for (uint32_t f = 0; f < s->space->families.n; f++) {
+        const struct tune_family *family = &s->space->families.at[f];
+        s->parts[f].whole = (struct tune_candidate){ .bound_rule = TUNE_COMPUTE,
+                                                     .result = UINT32_MAX,
+                                                     .bound = least_of(s, family, bound_kernels) };
+        s->parts[f].levels = tune_guess_levels(&h.g, &family->shape);
+        vec_add(&h, ((struct place){ f, WHOLE }));
     }
-    tune_guess_init(&h.g, s->space);
-    heap_order(s, &h);
-    search(s, &h);
+    heap_order(&h);
+    search(&h);
     tune_guess_release(&h.g);
     vec_free(&h);
     save_at_best(s);
-    for (uint32_t i = 0; i < s->candidates.n; i++)
-        s->counts[s->candidates.at[i].rule]++;
+    loosen_best(s);
+    count_rules(s);
 }
 
 void tune_search_release(struct tune_search *s)
 {
-    vec_free(&s->candidates);
+    for (uint32_t f = 0; s->parts && f < s->space->families.n; f++)
+        mem_free(s->parts[f].at);
+    mem_free(s->parts);
     vec_free(&s->results);
     mem_free(s->order);
-}
-
-/* ---- a second look ----------------------------------------------------------------------------------------------------- */
-
-static bool dropped_by_bound(const struct tune_candidate *c)
-{
-    return c->rule == TUNE_MEMORY || c->rule == TUNE_COMPUTE || c->rule == TUNE_ORDER || c->rule == TUNE_LINKS ||
-           c->rule == TUNE_SAVES;
-}
-
-struct tune_audit tune_search_audit(struct tune_search *s, uint32_t n)
-{
-    struct tune_audit a = { 0 };
-    uint32_t dropped = 0, seen = 0;
-    for (uint32_t i = 0; i < s->candidates.n; i++)
-        dropped += dropped_by_bound(&s->candidates.at[i]);
-    n = n < dropped ? n : dropped;
-    for (uint32_t i = 0; i < s->candidates.n && a.looked < n; i++) {
-        struct bound_shape shape = s->space->shapes.at[s->candidates.at[i].shape];
-        struct tune_result r;
-        struct err e = { 0 };
-        if (!dropped_by_bound(&s->candidates.at[i]) || (uint64_t)seen++ * n / dropped < a.looked)
-            continue;
-        a.looked++;
-        shape.expert_bound = expert_bound_of(s, &shape, expert_bounds_of(s, &shape) - 1);
-        if (!tune_evaluate(s, &shape, &r, &e)) {
-            a.refused++;
-        } else if (!fits(s, r.need)) {
-            a.beyond++;
-        } else {
-            a.best = a.best > 0 ? fmin(a.best, r.step) : r.step;
-            a.better += s->n_order && r.step < s->results.at[s->order[0]].step;
-        }
-    }
-    return a;
 }

@@ -2,7 +2,9 @@
  *
  * A candidate is dropped by a rule, which it keeps: its bound of memory is above the limit, or its bound of the step is not below the
  * steps of the best that were found. Both bounds hold for everything that compiles, so among the candidates nothing better is missed,
- * as far as the simulator is right; only where the search ends at `limit` compilations this is not known of those left over. And a
+ * as far as the simulator is right; only where the search ends at `limit` compilations this is not known of those left over.
+ * Candidates begin as families (tune_family), whose bounds are below those of each of them: most families are dropped as a whole, and only of the
+ * others each candidate is looked at by itself. And a
  * candidate that only saves memory, by recompute, or by zero 2 or 3, is dropped where its like without that fits: it computes or
  * communicates more. Of the best one all of these are compiled, for the frontier. */
 #ifndef PIPER_TUNE_SEARCH_H
@@ -10,7 +12,7 @@
 
 #include "sched/cost/simulate.h"
 #include "sched/sched.h"
-#include "tune/space.h"
+#include "tune/guess.h"
 
 enum tune_rule {
     TUNE_OPEN,     /* not looked at yet */
@@ -28,12 +30,18 @@ enum tune_rule {
 const char *tune_rule_name(enum tune_rule r); /* "compiled", "memory", ... */
 
 struct tune_candidate {
-    uint32_t shape;           /* of the space */
     uint8_t seen;             /* what was looked at */
     uint8_t rule, bound_rule; /* bound_rule: which bound `bound` is */
     uint32_t result;          /* UINT32_MAX: it was not compiled */
     double bound;             /* seconds; of what TUNE_MEMORY dropped: bytes */
-    double guess;             /* seconds, while it is open */
+    double guess;             /* seconds, while it is open; later for what will hardly fit */
+    double bytes;             /* the bound of memory; 0: not known yet */
+};
+/* What is known of a family. */
+struct tune_part {
+    struct tune_candidate whole; /* each of its candidates, while `at` is NULL */
+    struct tune_candidate *at;   /* by variant */
+    struct guess_levels levels;
 };
 /* What was compiled. */
 struct tune_result {
@@ -55,23 +63,27 @@ struct tune_search {
     void (*progress)(void *arg, const struct tune_search *s); /* NULL, or called after each compilation */
     void *arg;
     /* results */
-    struct {
-        VEC(struct tune_candidate);
-    } candidates; /* one for each shape, in their order */
+    struct tune_part *parts; /* by family; owned */
     struct {
         VEC(struct tune_result);
     } results;       /* as they were compiled; those that fit and those that do not */
     uint32_t *order; /* results that fit, the best first; owned */
     uint32_t n_order, compiled;
     uint32_t counts[TUNE_RULES];
+    double least_left; /* the least bound of what was left over, seconds; INFINITY: nothing was */
     /* the candidate that needs least where nothing fits */
     double least, least_by_kind[MEM_KINDS];
     struct bound_shape least_shape;
     char refusal[256]; /* of the compiler, the first; "" */
 };
+static inline const struct tune_candidate *tune_search_at(const struct tune_search *s, uint32_t family,
+                                                          uint32_t variant)
+{
+    return s->parts[family].at ? &s->parts[family].at[variant] : &s->parts[family].whole;
+}
 void tune_search_run(struct tune_search *s);
 void tune_search_release(struct tune_search *s);
-/* Compiles and simulates any shape. False: the compiler refuses it, with its sentence in e. */
+/* Compiles and simulates any shape (evaluate.c). False: the compiler refuses it, with its sentence in e. */
 bool tune_evaluate(const struct tune_search *s, const struct bound_shape *shape, struct tune_result *out,
                    struct err *e);
 /* Compiles at most n of the candidates that bounds dropped, spread evenly: how many of them fit and are better than the best. */
@@ -80,5 +92,10 @@ struct tune_audit {
     double best;                              /* step of the best of those that fit; 0: none does */
 };
 struct tune_audit tune_search_audit(struct tune_search *s, uint32_t n);
+/* Whether a rank has so many bytes; the values of expert_bound that a shape tries, how many and which, the loosest first: its own, or those of the
+ * space, as far as memory is short. */
+bool tune_fits(const struct tune_search *s, double bytes);
+uint32_t tune_expert_bounds(const struct tune_search *s, const struct bound_shape *shape);
+double tune_expert_bound(const struct tune_search *s, const struct bound_shape *shape, uint32_t i);
 
 #endif

@@ -2,11 +2,12 @@
 
 #include <stdio.h>
 
-enum { MOST_SHAPES = 2000000, LEAST_TOKENS = 4096 };
+enum { MOST_FAMILIES = 2000000, MOST_CANDIDATES = 1000000000, LEAST_TOKENS = 4096 };
 
 struct walk {
     struct tune_space *space;
     double chosen[TUNE_KEYS];
+    struct tune_variants variants; /* of the family that is walked through */
     uint64_t refused;
     char why[BOUND_TEXT]; /* the last that was refused */
     bool full;
@@ -158,35 +159,114 @@ static void open_values(const struct walk *w, enum tune_key k, struct tune_value
 
 /* ---- the walk ------------------------------------------------------------------------------------------------------------ */
 
+static struct bound_shape shape_of(const struct walk *w)
+{
+    return (struct bound_shape){ .pp = at(w, TUNE_PP),
+                                 .dp = at(w, TUNE_DP),
+                                 .ep = at(w, TUNE_EP),
+                                 .tp = at(w, TUNE_TP),
+                                 .cp = at(w, TUNE_CP),
+                                 .chunks = at(w, TUNE_CHUNKS),
+                                 .kind = at(w, TUNE_KIND),
+                                 .microbatches = at(w, TUNE_MICROBATCHES),
+                                 .backward = at(w, TUNE_BACKWARD),
+                                 .recompute = at(w, TUNE_RECOMPUTE) };
+}
+
+static void set_variant(struct bound_shape *s, const struct tune_variant *v)
+{
+    s->zero = v->zero;
+    s->zero_group = v->zero_group;
+    s->vocab = v->vocab;
+    s->bucket_mib = v->bucket_mib;
+    s->expert_bound = v->expert_bound;
+}
+
+struct bound_shape tune_family_shape(const struct tune_space *s, const struct tune_family *f, uint32_t variant)
+{
+    struct bound_shape shape = f->shape;
+    set_variant(&shape, &tune_family_variants(s, f)->at[variant]);
+    return shape;
+}
+
+struct bound_shape tune_space_shape(const struct tune_space *s, uint32_t candidate)
+{
+    uint32_t first = 0, end = s->families.n;
+    while (end - first > 1) {
+        const uint32_t middle = first + (end - first) / 2;
+        if (s->families.at[middle].first <= candidate)
+            first = middle;
+        else
+            end = middle;
+    }
+    return tune_family_shape(s, &s->families.at[first], candidate - s->families.at[first].first);
+}
+
+/* False: it is refused. */
+static bool try(struct walk *w, const struct bound_shape *s)
+{
+    char text[BOUND_TEXT];
+    const char *why = s->pp && s->dp && s->ep && s->tp && s->cp && s->chunks && s->microbatches
+                          ? bound_refuse(w->space->bound, s, text)
+                          : "a value of 0, or sizes that do not divide the ranks";
+    if (!why)
+        return true;
+    snprintf(w->why, sizeof w->why, "%s", why);
+    w->refused++;
+    return false;
+}
+
 static void leaf(struct walk *w)
 {
-    const struct bound_shape s = { .pp = at(w, TUNE_PP),
-                                   .dp = at(w, TUNE_DP),
-                                   .ep = at(w, TUNE_EP),
-                                   .tp = at(w, TUNE_TP),
-                                   .cp = at(w, TUNE_CP),
-                                   .chunks = at(w, TUNE_CHUNKS),
-                                   .kind = at(w, TUNE_KIND),
-                                   .microbatches = at(w, TUNE_MICROBATCHES),
-                                   .zero = at(w, TUNE_ZERO),
-                                   .zero_group = at(w, TUNE_ZERO_GROUP),
-                                   .bucket_mib = at(w, TUNE_BUCKET),
-                                   .vocab = at(w, TUNE_VOCAB),
-                                   .backward = at(w, TUNE_BACKWARD),
-                                   .recompute = at(w, TUNE_RECOMPUTE),
-                                   .expert_bound = w->chosen[TUNE_EXPERT_BOUND] };
-    char text[BOUND_TEXT];
-    const char *why = s.pp && s.dp && s.ep && s.tp && s.cp && s.chunks && s.microbatches
-                          ? bound_refuse(w->space->bound, &s, text)
-                          : "a value of 0, or sizes that do not divide the ranks";
-    if (why) {
-        snprintf(w->why, sizeof w->why, "%s", why);
-        w->refused++;
-    } else if (w->space->shapes.n == MOST_SHAPES) {
-        w->full = true;
-    } else {
-        vec_add(&w->space->shapes, s);
-    }
+    const struct tune_variant v = { .zero = at(w, TUNE_ZERO),
+                                    .zero_group = at(w, TUNE_ZERO_GROUP),
+                                    .bucket_mib = at(w, TUNE_BUCKET),
+                                    .vocab = at(w, TUNE_VOCAB),
+                                    .expert_bound = w->chosen[TUNE_EXPERT_BOUND] };
+    struct bound_shape s = shape_of(w);
+    set_variant(&s, &v);
+    if (try(w, &s))
+        vec_add(&w->variants, v);
+}
+
+static bool same_variants(const struct tune_variants *a, const struct tune_variants *b)
+{
+    bool same = a->n == b->n;
+    for (uint32_t i = 0; same && i < a->n; i++)
+        same = a->at[i].zero == b->at[i].zero && a->at[i].zero_group == b->at[i].zero_group &&
+               a->at[i].bucket_mib == b->at[i].bucket_mib && a->at[i].vocab == b->at[i].vocab &&
+               a->at[i].expert_bound == b->at[i].expert_bound;
+    return same;
+}
+
+/* The number of this list; the space takes it where it has none like it. */
+static uint32_t list_of(struct tune_space *s, struct tune_variants *v)
+{
+    for (uint32_t i = s->variants.n; i-- > 0;)
+        if (same_variants(&s->variants.at[i], v))
+            return i;
+    vec_add(&s->variants, *v);
+    *v = (struct tune_variants){ .n = 0 };
+    return s->variants.n - 1;
+}
+
+static void walk(struct walk *w, enum tune_key k);
+
+/* With all keys chosen that precede the variants. */
+static void walk_family(struct walk *w)
+{
+    struct tune_space *space = w->space;
+    const struct bound_shape s = shape_of(w);
+    if (!try(w, &s))
+        return;
+    w->variants.n = 0;
+    walk(w, TUNE_FIRST_VARIANT);
+    if (!w->variants.n)
+        return;
+    const uint32_t n = w->variants.n;
+    vec_add(&space->families, ((struct tune_family){ s, list_of(space, &w->variants), space->candidates }));
+    space->candidates += n;
+    w->full = space->families.n >= MOST_FAMILIES || space->candidates >= MOST_CANDIDATES;
 }
 
 /* Can what is chosen so far not lead to a shape, whatever follows? Big branches end early. */
@@ -201,12 +281,8 @@ static bool hopeless(const struct walk *w, enum tune_key k)
     return false;
 }
 
-static void walk(struct walk *w, enum tune_key k)
+static void walk_values(struct walk *w, enum tune_key k)
 {
-    if (k == TUNE_KEYS) {
-        leaf(w);
-        return;
-    }
     struct tune_values open = { 0 };
     const struct tune_values *v = &w->space->start->keys[k];
     if (v->open) {
@@ -217,12 +293,22 @@ static void walk(struct walk *w, enum tune_key k)
         w->chosen[k] = v->at[i];
         if (k == TUNE_PLACEMENT && !w->space->start->keys[k].open && bound_kind_placement(at(w, TUNE_KIND)) != at(w, k))
             continue; /* the kind needs another one */
-        if (!hopeless(w, k) && !w->full)
-            walk(w, (enum tune_key)(k + 1));
-        else
+        if (hopeless(w, k) || w->full)
             w->refused++;
+        else if (k + 1 == TUNE_FIRST_VARIANT)
+            walk_family(w);
+        else
+            walk(w, (enum tune_key)(k + 1));
     }
     vec_free(&open);
+}
+
+static void walk(struct walk *w, enum tune_key k)
+{
+    if (k == TUNE_KEYS)
+        leaf(w);
+    else
+        walk_values(w, k);
 }
 
 enum status tune_space_make(const struct tune_start *start, const struct bound_job *job, const struct bound *bound,
@@ -236,14 +322,17 @@ enum status tune_space_make(const struct tune_start *start, const struct bound_j
         out->n_expert_bounds = TUNE_BOUNDS;
     }
     walk(&w, (enum tune_key)0);
+    vec_free(&w.variants);
     if (w.full) {
+        const uint32_t candidates = out->candidates, families = out->families.n;
         tune_space_release(out);
         return err_set(
             e, ST_INPUT, NULL,
-            "the open keys give more than %d strategies; give values for some of them in a starting strategy (-s)",
-            MOST_SHAPES);
+            "the open keys give %u strategies of %u schedules and more; give values for some of them in a starting "
+            "strategy (-s)",
+            candidates, families);
     }
-    if (!out->shapes.n)
+    if (!out->candidates)
         return err_set(
             e, ST_INPUT, NULL,
             "no strategy divides the model and the batch over %u ranks (%llu were tried; the last one: %s); change "
@@ -254,5 +343,8 @@ enum status tune_space_make(const struct tune_start *start, const struct bound_j
 
 void tune_space_release(struct tune_space *s)
 {
-    vec_free(&s->shapes);
+    for (uint32_t i = 0; i < s->variants.n; i++)
+        vec_free(&s->variants.at[i]);
+    vec_free(&s->variants);
+    vec_free(&s->families);
 }

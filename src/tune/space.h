@@ -4,19 +4,46 @@
 
 #include "tune/strategy.h"
 
+/* What shapes of one schedule on one layout may still differ in. */
+struct tune_variant {
+    uint32_t zero, zero_group, bucket_mib;
+    bool vocab;
+    double expert_bound;
+};
+struct tune_variants {
+    VEC(struct tune_variant);
+};
+/* The shapes that differ in variants alone. Those with recompute follow those without, if both are candidates. */
+struct tune_family {
+    struct bound_shape shape; /* but for what variants say */
+    uint32_t variants;        /* of the space */
+    uint32_t first;           /* number of its first candidate */
+};
 enum { TUNE_BOUNDS = 4 }; /* values of expert_bound at most that one candidate tries */
 struct tune_space {
     const struct tune_start *start; /* borrowed */
     const struct bound_job *job;    /* borrowed */
     const struct bound *bound;      /* borrowed */
     struct {
-        VEC(struct bound_shape);
-    } shapes;
+        VEC(struct tune_family);
+    } families;
+    struct {
+        VEC(struct tune_variants);
+    } variants; /* lists that families share */
+    uint32_t candidates;
     /* Without an open expert_bound: 0, as the shape says. It changes memory and no predicted time, so it is no candidate of its own:
      * of these the first that fits is taken. */
     double expert_bounds[TUNE_BOUNDS];
     uint32_t n_expert_bounds;
 };
+/* Candidates are numbered in the order of their keys, family by family. */
+static inline const struct tune_variants *tune_family_variants(const struct tune_space *s, const struct tune_family *f)
+{
+    return &s->variants.at[f->variants];
+}
+struct bound_shape tune_family_shape(const struct tune_space *s, const struct tune_family *f, uint32_t variant);
+struct bound_shape tune_space_shape(const struct tune_space *s, uint32_t candidate);
+
 /* Every shape that bound_refuse() does not refuse. What "?" stands for:
  *   tp, cp        powers of two: tp up to the ranks of a node, cp while a part has 4,096 tokens
  *   pp, ep, dp    divisors; ep powers of two

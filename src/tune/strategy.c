@@ -210,6 +210,7 @@ static enum status read_list(const struct js *root, struct tune_start *s, struct
             return js_wrong(&v, e, "found \"%s\"; a start for tune is made of layout, schedule, recompute and stream",
                             op);
         s->recomputes |= !strcmp(op, "recompute");
+        s->streams |= !strcmp(op, "stream");
         if ((is_layout && layout) || (is_schedule && schedule))
             return js_wrong(&d, e, "found a second \"%s\", expected one", op);
         layout |= is_layout;

@@ -23,7 +23,8 @@ enum tune_key {
     TUNE_VOCAB,
     TUNE_BUCKET,
     TUNE_EXPERT_BOUND,
-    TUNE_KEYS
+    TUNE_KEYS,
+    TUNE_FIRST_VARIANT = TUNE_ZERO /* from here on keys leave the schedule as it is */
 };
 const char *tune_key_name(enum tune_key k); /* as in layout and schedule */
 
@@ -36,6 +37,7 @@ struct tune_start {
     json_t *list; /* the directives, layout and schedule as far as they are not chosen; owned */
     struct tune_values keys[TUNE_KEYS];
     bool recomputes; /* list has a recompute of its own */
+    bool streams;    /* and a stream, which may take fewer of the device's processors */
 };
 /* start: borrowed, NULL: everything is open. "?" is an open value, {"in":[...]} some values, of a key of layout or of schedule; a directive
  * {"op":"recompute","filter":"?"} is one that may be left out. ST_INPUT. Ends with tune_start_release. */

@@ -72,8 +72,10 @@ static void bench_init(struct bench *b, enum compiled_model model, uint32_t rank
     ck_assert_msg(tune_start_read(doc, "start.json", &b->start, &e) == ST_OK, "%s", e.text);
     json_decref(doc);
     const struct ir_target *target = device ? &ir_target_cuda : &ir_target_cpu;
-    b->job = (struct bound_job){ &b->g,     &b->machine,  target, ranks, 32, device ? IR_BF16 : IR_F32,
-                                 OPT_ADAMW, machine != 3, true };
+    b->job = (struct bound_job){
+        &b->g, &b->machine,          target, ranks, 32, device ? IR_BF16 : IR_F32, OPT_ADAMW, machine != 3,
+        true,  b->machine.comm_units
+    };
     b->search.bound = bound_new(&b->job);
     ck_assert_msg(tune_space_make(&b->start, &b->job, b->search.bound, &b->space, &e) == ST_OK, "%s", e.text);
     b->search.space = &b->space;
@@ -103,6 +105,33 @@ static uint32_t next(uint32_t *state)
 {
     *state = *state * 1664525 + 1013904223;
     return *state >> 8;
+}
+
+/* What a family has in common is not above what any of its candidates is bounded by, and the same for all that it is said to be the same for. */
+static void hold_family(struct bench *b, const struct bound_shape *s)
+{
+    struct bound_shape other = *s;
+    other.zero = s->zero ? 1 : 0;
+    other.vocab = false;
+    const double kernels = bound_kernels(b->search.bound, s), passes = bound_passes(b->search.bound, s);
+    ck_assert_double_le(kernels, bound_compute(b->search.bound, s));
+    ck_assert_double_le(passes, bound_order(b->search.bound, s) * (1 + 1e-12));
+    ck_assert_double_eq(passes, bound_passes(b->search.bound, &other));
+    other.zero_group = 0;
+    ck_assert_double_eq(kernels, bound_kernels(b->search.bound, &other));
+}
+
+/* Bounds that share what other shapes have left behind are those of a shape alone. */
+static void hold_alone(struct bench *b, const struct bound_shape *s)
+{
+    struct bound *alone = bound_new(&b->job);
+    double shared_by[MEM_KINDS], by[MEM_KINDS];
+    ck_assert_double_eq(bound_order(b->search.bound, s), bound_order(alone, s));
+    ck_assert_double_eq(bound_links(b->search.bound, s), bound_links(alone, s));
+    ck_assert_double_eq(bound_compute(b->search.bound, s), bound_compute(alone, s));
+    ck_assert_double_eq(bound_memory(b->search.bound, s, shared_by), bound_memory(alone, s, by));
+    ck_assert_mem_eq(shared_by, by, sizeof by);
+    bound_free(alone);
 }
 
 struct seen {
@@ -138,6 +167,8 @@ static void hold(struct bench *b, const struct bound_shape *s, struct seen *seen
         return;
     }
     const double above = 1 + 1e-6; /* predicted times are float */
+    hold_family(b, s);
+    hold_alone(b, s);
     tune_shape_text(s, text);
     const double compute = bound_compute(b->search.bound, s), order = bound_order(b->search.bound, s),
                  links = bound_links(b->search.bound, s), memory = bound_memory(b->search.bound, s, by_kind);
@@ -181,7 +212,7 @@ START_TEST(below_what_is_planned)
             bench_init(&b, (const enum compiled_model[]){ MODEL_LLAMA, MODEL_GPT2, MODEL_MOE, MODEL_DROPLESS }[model],
                        ranks[next(&state) % 6], machine, machine == 1, everything);
             for (uint32_t i = 0; i < times; i++) {
-                struct bound_shape s = b.space.shapes.at[next(&state) % b.space.shapes.n];
+                struct bound_shape s = tune_space_shape(&b.space, next(&state) % b.space.candidates);
                 s.again = s.recompute && s.ep > 1 && i % 2;
                 hold(&b, &s, &seen);
             }
@@ -215,9 +246,10 @@ static void check_open(uint32_t ranks, uint64_t microbatches, uint64_t zero_grou
     bench_init(&b, MODEL_LLAMA, ranks, 0, false,
                "[{\"op\":\"layout\",\"pp\":1,\"zero\":\"?\",\"zero_group\":\"?\"},"
                "{\"op\":\"schedule\",\"kind\":\"?\",\"microbatches\":\"?\"}]");
-    for (uint32_t i = 0; i < b.space.shapes.n; i++) {
-        found[0] |= UINT64_C(1) << b.space.shapes.at[i].microbatches;
-        found[1] |= UINT64_C(1) << b.space.shapes.at[i].zero_group;
+    for (uint32_t i = 0; i < b.space.candidates; i++) {
+        const struct bound_shape s = tune_space_shape(&b.space, i);
+        found[0] |= UINT64_C(1) << s.microbatches;
+        found[1] |= UINT64_C(1) << s.zero_group;
     }
     ck_assert_uint_eq(found[0], microbatches);
     ck_assert_uint_eq(found[1], zero_groups);
@@ -229,6 +261,71 @@ START_TEST(open_keys) /* 32 sequences, 4 ranks a node */
     check_open(1, one << 32 | one << 16 | one << 8 | one << 4 | one << 2 | one << 1, one);
     check_open(4, one << 8 | one << 4 | one << 2 | one << 1, one);
     check_open(8, one << 4 | one << 2 | one << 1, one | one << 4);
+}
+END_TEST
+
+/* Families have every candidate once, in the order of their numbers, and differ in what a family has in common. */
+START_TEST(families_are_all)
+{
+    struct bench b;
+    uint32_t n = 0, with = 0;
+    bench_init(&b, MODEL_DROPLESS, 8, 0, false, everything);
+    for (uint32_t f = 0; f < b.space.families.n; f++) {
+        const struct tune_family *at = &b.space.families.at[f];
+        ck_assert_uint_eq(at->first, n);
+        for (uint32_t v = 0; v < tune_family_variants(&b.space, at)->n; v++, n++) {
+            const struct bound_shape s = tune_space_shape(&b.space, n), same = tune_family_shape(&b.space, at, v);
+            char text[TUNE_TEXT], same_text[TUNE_TEXT];
+            ck_assert_str_eq(tune_shape_text(&s, text), tune_shape_text(&same, same_text));
+            ck_assert_ptr_null(bound_refuse(b.search.bound, &s, text));
+            ck_assert(s.pp == at->shape.pp && s.kind == at->shape.kind && s.recompute == at->shape.recompute);
+        }
+        with += at->shape.recompute && f && !at[-1].shape.recompute && at[-1].shape.kind == at->shape.kind;
+    }
+    ck_assert_uint_eq(n, b.space.candidates);
+    ck_assert_uint_eq(2 * with, b.space.families.n);
+    ck_assert_uint_gt(n, 4 * b.space.families.n);
+    bench_release(&b);
+}
+END_TEST
+
+/* A search by families drops as many as there are, each by a rule, and what it leaves at its limit is bounded. */
+START_TEST(counts_are_all)
+{
+    struct bench b;
+    uint32_t sum = 0, whole = 0;
+    double least = INFINITY;
+    bench_init(&b, MODEL_DROPLESS, 8, 1, false, everything);
+    b.search.limit = 12;
+    for (uint32_t i = 0; i < b.space.candidates; i++) {
+        const struct bound_shape s = tune_space_shape(&b.space, i);
+        double by_kind[MEM_KINDS];
+        b.search.memory += bound_memory(b.search.bound, &s, by_kind) / b.space.candidates;
+    }
+    tune_search_run(&b.search);
+    for (int r = 0; r < TUNE_RULES; r++)
+        sum += b.search.counts[r];
+    ck_assert_uint_eq(sum, b.space.candidates);
+    ck_assert_uint_eq(b.search.counts[TUNE_OPEN], 0);
+    for (uint32_t f = 0; f < b.space.families.n; f++) {
+        whole += b.search.parts[f].at == NULL;
+        for (uint32_t v = 0; v < tune_family_variants(&b.space, &b.space.families.at[f])->n; v++) {
+            const struct tune_candidate *c = tune_search_at(&b.search, f, v);
+            const struct bound_shape s = tune_family_shape(&b.space, &b.space.families.at[f], v);
+            least = c->rule == TUNE_LIMIT ? fmin(least, c->bound) : least;
+            if (c->rule == TUNE_LIMIT || c->rule == TUNE_COMPUTE || c->rule == TUNE_ORDER)
+                ck_assert_double_le(c->bound,
+                                    fmax(bound_compute(b.search.bound, &s),
+                                         fmax(bound_order(b.search.bound, &s), bound_links(b.search.bound, &s))) *
+                                        (1 + 1e-12));
+        }
+    }
+    printf("# %u of %u families dropped or left as a whole\n", whole, b.space.families.n);
+    ck_assert_uint_gt(whole, b.space.families.n / 10);
+    ck_assert_uint_lt(whole, b.space.families.n);
+    ck_assert_uint_gt(b.search.counts[TUNE_MEMORY], 0);
+    ck_assert_double_eq(least, b.search.least_left);
+    bench_release(&b);
 }
 END_TEST
 
@@ -260,13 +357,14 @@ static void find_best(uint32_t seen[3], enum compiled_model model, uint32_t rank
     enum { BEST = 3 };
     struct bench b;
     bench_init(&b, model, ranks, machine, false, start);
-    const uint32_t n = b.space.shapes.n;
+    const uint32_t n = b.space.candidates;
     struct tune_result *all = mem_alloc(n * sizeof *all);
     double *steps = mem_alloc(n * sizeof *steps), most = 0, least = INFINITY;
     uint32_t good = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct err e = { 0 };
-        if (!tune_evaluate(&b.search, &b.space.shapes.at[i], &all[i], &e)) {
+        const struct bound_shape shape = tune_space_shape(&b.space, i);
+        if (!tune_evaluate(&b.search, &shape, &all[i], &e)) {
             all[i].need = INFINITY;
             continue;
         }
@@ -285,6 +383,7 @@ static void find_best(uint32_t seen[3], enum compiled_model model, uint32_t rank
         ck_assert_double_eq(b.search.results.at[b.search.order[i]].step, steps[i]);
     seen[0] += n;
     seen[1] += b.search.compiled;
+    ck_assert(isinf(b.search.least_left)); /* nothing was left over */
     printf("# %u candidates, %u fit, %u compiled\n", n, good, b.search.compiled);
     check_order(&b.search);
     const struct tune_audit audit = tune_search_audit(&b.search, 10);
@@ -316,7 +415,7 @@ START_TEST(orders_results)
                "\"microbatches\":2}]");
     b.search.best = UINT32_MAX;
     tune_search_run(&b.search);
-    ck_assert_uint_eq(b.search.n_order, b.space.shapes.n);
+    ck_assert_uint_eq(b.search.n_order, b.space.candidates);
     ck_assert_uint_gt(check_order(&b.search), 0);
     bench_release(&b);
 }
@@ -337,6 +436,8 @@ int main(void)
     tcase_add_test(c, names_rules);
     tcase_add_test(c, below_what_is_planned);
     tcase_add_test(c, open_keys);
+    tcase_add_test(c, families_are_all);
+    tcase_add_test(c, counts_are_all);
     tcase_add_test(c, finds_the_best);
     tcase_add_test(c, orders_results);
     suite_add_tcase(s, c);
