@@ -163,8 +163,10 @@ static const double USUALLY_MORE = 1.1;
 struct heap {
     struct tune_search *s;
     struct tune_guess g;
-    double more; /* bytes of a plan by their bound: at first what is usual, then the mean */
-    uint32_t plans;
+    struct {
+        double more; /* bytes of a plan by their bound: at first what is usual, then the mean */
+        uint32_t plans;
+    } memory[2]; /* without recompute, with it */
     VEC(struct place);
 };
 
@@ -213,7 +215,7 @@ static void guess(struct heap *h, const struct place *p)
     const struct bound_shape *s = &h->s->space->families.at[p->family].shape;
     const double passes = (double)s->pp * s->chunks * s->microbatches;
     struct tune_candidate *c = state(h->s, p);
-    const double late = pow(passes, 0.05) * (tune_fits(h->s, c->bytes * h->more) ? 1 : BEHIND);
+    const double late = pow(passes, 0.05) * (tune_fits(h->s, c->bytes * h->memory[s->recompute].more) ? 1 : BEHIND);
     if (p->variant == WHOLE) {
         c->guess = late * c->bound * exp(tune_guess_family_log(&h->g, &h->s->parts[p->family].levels));
         return;
@@ -231,7 +233,8 @@ static void learn(struct heap *h, const struct place *p)
     const struct guess_levels levels = tune_guess_levels(&h->g, &shape);
     tune_guess_learn(&h->g, &levels, c->bound, r->step);
     if (c->bytes > 0)
-        h->more += (r->need / c->bytes - h->more) / (++h->plans + 1);
+        h->memory[shape.recompute].more += (r->need / c->bytes - h->memory[shape.recompute].more) /
+                                           (++h->memory[shape.recompute].plans + 1);
 }
 
 /* All guesses anew. */
@@ -514,7 +517,7 @@ static void count_rules(struct tune_search *s)
 
 void tune_search_run(struct tune_search *s)
 {
-    struct heap h = { .s = s, .more = USUALLY_MORE };
+    struct heap h = { .s = s, .memory = { { USUALLY_MORE, 0 }, { USUALLY_MORE, 0 } } };
     s->least_left = INFINITY;
     s->parts = mem_alloc((s->space->families.n + 1) * sizeof *s->parts);
     for (uint32_t f = 0; f < s->space->families.n; f++) {
