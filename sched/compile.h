@@ -160,6 +160,7 @@ struct sched {
     bool order_checked;     /* the user's order can run */
     bool uncut;             /* B stays whole in groups that overlap */
     uint32_t waiting;       /* BW of these groups that may wait on a class at once */
+    uint8_t *stream_used;   /* by stream: some class that was lowered has it */
     struct list_plan train, eval;
 };
 

@@ -44,10 +44,10 @@ void counts_bound_rows(struct sched *s);
 enum status shard_check_devices(struct sched *s, struct err *e);
 /* And sequence groups. */
 enum status rows_check_devices(struct sched *s, struct err *e);
-/* The ordered DAG to plans. */
+/* The ordered DAG to plans, of the classes that have none in out yet. */
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e);
-/* What a rank of this class would allocate. */
-uint64_t lower_class_bytes(struct sched *s, uint32_t class_id);
+/* The plan of this class alone, and what a rank of it allocates. */
+uint64_t lower_class_bytes(struct sched *s, uint32_t class_id, struct sched_output *out);
 /* compile.c: the passes that make the DAG, of which nothing may be left, and its order. */
 enum status compile_dag(struct sched *s, struct err *e);
 void compile_forget(struct sched *s); /* releases it */

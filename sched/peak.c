@@ -20,8 +20,9 @@ struct limit {
     uint64_t bytes;
     bool exact;        /* else it is what a rank of some classes takes with every B whole, of others maybe more */
     uint32_t class_id; /* the one that most likely takes most */
+    double *estimates; /* by class */
     struct list_plan train, eval; /* with every B whole, */
-    struct sched_output whole;    /* and their plans, once made */
+    struct sched_output whole;    /* and the plans of these classes */
 };
 
 static void use_variant(struct sched *s, uint32_t v)
@@ -99,25 +100,31 @@ static double *weigh_buckets(const struct sched *s)
     return bytes;
 }
 
-/* Of all classes the one with the most parameters and results of forwards whose backward is to come. Needs list.order. */
-static uint32_t largest_class(const struct sched *s)
+/* By class, at most: parameters, and results of forwards whose backward is to come. Needs list.order. Owned by the caller. */
+static double *estimate(const struct sched *s)
 {
     double *results = weigh_results(s), *most = weigh_buckets(s), *now = mem_alloc(s->classes.n * sizeof *now);
-    uint32_t largest = 0;
     memcpy(now, most, s->classes.n * sizeof *now);
     for (uint32_t i = 0; i < s->train.dag.nodes.n; i++) {
         const struct ir_node *n = &s->train.dag.nodes.at[s->train.order[i]];
-        if (n->kind != IR_NODE_RUN || n->pass == IR_PASS_BI)
+        if (n->kind != IR_NODE_RUN || n->pass == IR_PASS_BI || n->part > 1)
             continue;
         const uint32_t c = s->sets.at[n->set].class_id;
         now[c] += n->pass == IR_PASS_F ? results[n->what] : -results[n->what];
         most[c] = now[c] > most[c] ? now[c] : most[c];
     }
-    for (uint32_t c = 1; c < s->classes.n; c++)
-        largest = most[c] > most[largest] ? c : largest;
     mem_free(results);
-    mem_free(most);
     mem_free(now);
+    return most;
+}
+
+/* The class with the largest estimate of those without a plan in out; IR_NONE: all have one. */
+static uint32_t largest_class(const struct sched *s, const double *estimates, const struct sched_output *out)
+{
+    uint32_t largest = IR_NONE;
+    for (uint32_t c = 0; c < s->classes.n; c++)
+        if (!(out->classes && out->classes[c].blob) && (largest == IR_NONE || estimates[c] > estimates[largest]))
+            largest = c;
     return largest;
 }
 
@@ -133,6 +140,26 @@ static void exchange(struct sched *s, struct limit *limit)
     limit->eval = eval;
 }
 
+/* By one class more, which has no plan with every B whole yet; false: nothing more is allowed. */
+static bool widen(struct sched *s, struct limit *limit, uint32_t class_id)
+{
+    if (limit->exact || class_id == IR_NONE)
+        return false;
+    exchange(s, limit);
+    const uint64_t bytes = lower_class_bytes(s, class_id, &limit->whole);
+    exchange(s, limit);
+    limit->bytes = bytes > limit->bytes ? bytes : limit->bytes;
+    limit->class_id = class_id;
+    return true;
+}
+
+/* By as many as it takes to allow so much, if that is allowed. */
+static void widen_to(struct sched *s, struct limit *limit, uint64_t bytes)
+{
+    while (bytes > limit->bytes && widen(s, limit, largest_class(s, limit->estimates, &limit->whole)))
+        ;
+}
+
 /* If no strategy says how much: what a rank takes with every B whole, so that what fits that way fits this way too. */
 static enum status begin_limit(struct sched *s, struct limit *limit, struct err *e)
 {
@@ -140,34 +167,10 @@ static enum status begin_limit(struct sched *s, struct limit *limit, struct err 
     if (s->peak)
         return ST_OK;
     TRY(order_variant(s, WHOLE, e));
-    limit->class_id = largest_class(s);
-    limit->bytes = lower_class_bytes(s, limit->class_id);
+    limit->estimates = estimate(s);
     exchange(s, limit);
+    widen(s, limit, largest_class(s, limit->estimates, &limit->whole));
     return ST_OK;
-}
-
-/* By one class more. */
-static void widen(struct sched *s, struct limit *limit, uint32_t class_id)
-{
-    if (limit->exact)
-        return;
-    exchange(s, limit);
-    const uint64_t bytes = lower_class_bytes(s, class_id);
-    exchange(s, limit);
-    limit->bytes = bytes > limit->bytes ? bytes : limit->bytes;
-    limit->class_id = class_id;
-}
-
-static enum status make_exact(struct sched *s, struct limit *limit, struct err *e)
-{
-    if (limit->exact)
-        return ST_OK;
-    exchange(s, limit);
-    const enum status st = pass_lower(s, &limit->whole, e);
-    exchange(s, limit);
-    limit->bytes = st == ST_OK ? peak_of(&limit->whole) : 0;
-    limit->exact = true;
-    return st;
 }
 
 /* Plans of a variant that cuts B, if they keep within the limit; else out stays empty. What of several variants takes too much where the limit was
@@ -177,21 +180,25 @@ static enum status try_variant(struct sched *s, uint32_t v, struct limit *limit,
 {
     const bool last = v + 1 == WHOLE;
     TRY(order_variant(s, v, e));
-    if (v == 0 && s->peak)
-        limit->class_id = largest_class(s);
-    const uint64_t probe = lower_class_bytes(s, limit->class_id);
-    if (probe > limit->bytes && last)
-        TRY(make_exact(s, limit, e));
-    if (probe > limit->bytes)
-        return ST_OK;
-    TRY(pass_lower(s, out, e));
-    if (peak_of(out) > limit->bytes && last)
-        TRY(make_exact(s, limit, e));
-    else if (peak_of(out) > limit->bytes)
-        widen(s, limit, class_of_peak(out));
-    if (peak_of(out) > limit->bytes)
+    if (v == 0 && s->peak) {
+        limit->estimates = estimate(s);
+        limit->class_id = largest_class(s, limit->estimates, out);
+    }
+    uint64_t takes = lower_class_bytes(s, limit->class_id, out);
+    if (last)
+        widen_to(s, limit, takes);
+    enum status st = ST_OK;
+    if (takes <= limit->bytes) {
+        st = pass_lower(s, out, e);
+        takes = peak_of(out);
+        if (last)
+            widen_to(s, limit, takes);
+        else if (takes > limit->bytes && !limit->exact && !limit->whole.classes[class_of_peak(out)].blob)
+            widen(s, limit, class_of_peak(out));
+    }
+    if (st != ST_OK || takes > limit->bytes)
         sched_output_release(out);
-    return ST_OK;
+    return st;
 }
 
 static enum status refuse_peak(struct sched *s, struct err *e)
@@ -220,14 +227,17 @@ static enum status first_within(struct sched *s, struct limit *limit, struct sch
         if (out->classes)
             return ST_OK;
     }
-    if (limit->whole.classes) {
+    if (!s->peak) { /* of some classes they are there */
         use_variant(s, WHOLE);
         *out = limit->whole;
         limit->whole = (struct sched_output){ 0 };
-        return ST_OK;
+        exchange(s, limit);
+        const enum status st = pass_lower(s, out, e);
+        exchange(s, limit);
+        return st;
     }
     TRY(lower_variant(s, WHOLE, out, e));
-    if (!s->peak || peak_of(out) <= s->peak)
+    if (peak_of(out) <= s->peak)
         return ST_OK;
     sched_output_release(out);
     return refuse_peak(s, e);
@@ -241,6 +251,7 @@ enum status peak_lower(struct sched *s, struct sched_output *out, struct err *e)
     TRY(begin_limit(s, &limit, e));
     const enum status st = first_within(s, &limit, out, e);
     sched_output_release(&limit.whole);
+    mem_free(limit.estimates);
     exchange(s, &limit);
     compile_forget(s);
     exchange(s, &limit);

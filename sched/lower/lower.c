@@ -183,6 +183,8 @@ static void lower_class(void *lowering, uint32_t class_id, uint32_t thread)
     struct lower_room *room = &low->rooms[thread];
     struct sched_class *out = &low->out->classes[class_id];
     struct sched *s = low->s;
+    if (out->blob)
+        return;
     struct class_lowering c = { .x = low, .class_id = class_id, .pb = room->pb, .instr_of = room->instr_of };
     struct plan_header *h = &c.pb.h;
     programs_init(&c.programs, s, &c.pb);
@@ -204,7 +206,6 @@ static void lower_class(void *lowering, uint32_t class_id, uint32_t thread)
     lower_channels(&c);
     lower_list(&c, false);
     lower_share_gradients(&c);
-    low->instructions[class_id] = c.pb.lists.at[0].n_instr;
     if (s->in->eval)
         lower_list(&c, true);
     h->arena_bytes[ARENA_SCALARS] = plan_scalars_bytes(s->g);
@@ -236,7 +237,8 @@ static uint32_t most_nodes(const struct sched *s)
 static void open_lowering(struct lowering *low, uint32_t threads)
 {
     struct sched *s = low->s;
-    low->stream_used = arena_alloc(&s->arena, s->streams.n);
+    if (!s->stream_used)
+        s->stream_used = arena_alloc(&s->arena, s->streams.n);
     low->stream_scratch = arena_array(&s->arena, uint64_t, s->streams.n);
     lower_size_scratch(low);
     low->train_tag = lower_number_tags(s, &s->train);
@@ -246,8 +248,6 @@ static void open_lowering(struct lowering *low, uint32_t threads)
     if (s->in->eval)
         lower_index_list(s, &s->eval, &low->eval);
     low->rooms = mem_alloc(threads * sizeof *low->rooms);
-    low->instructions = mem_alloc(s->classes.n * sizeof *low->instructions);
-    low->out->classes = mem_alloc(s->classes.n * sizeof *low->out->classes);
     for (uint32_t t = 0; t < threads; t++)
         low->rooms[t].instr_of = none_array(most_nodes(s));
 }
@@ -259,7 +259,6 @@ static void close_lowering(struct lowering *low, uint32_t threads)
         mem_free(low->rooms[t].instr_of);
     }
     mem_free(low->rooms);
-    mem_free(low->instructions);
     mem_free(low->train_tag);
     mem_free(low->eval_tag);
     lower_index_release(&low->train);
@@ -268,36 +267,49 @@ static void close_lowering(struct lowering *low, uint32_t threads)
     vec_free(&low->border_channels);
 }
 
-uint64_t lower_class_bytes(struct sched *s, uint32_t class_id)
+/* What is known of plans before they are made; of classes that are not lowered yet there is no blob. */
+static void begin_output(const struct sched *s, struct sched_output *out)
 {
-    struct sched_output out = { 0 };
-    struct lowering low = { .s = s, .out = &out };
+    if (out->classes)
+        return;
+    out->ranks = s->ranks;
+    out->n_classes = s->classes.n;
+    out->classes = mem_alloc(s->classes.n * sizeof *out->classes);
+    out->class_of = mem_alloc(s->ranks * sizeof *out->class_of);
+    out->nodes = s->train.dag.nodes.n;
+    for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
+        out->rounds = out->rounds || expert_rounds(s, c);
+    for (uint32_t c = 0; c < s->classes.n; c++)
+        for (uint32_t k = 0; k < s->classes.at[c].n; k++)
+            out->class_of[s->class_pool.at[s->classes.at[c].first + k]] = c;
+}
+
+uint64_t lower_class_bytes(struct sched *s, uint32_t class_id, struct sched_output *out)
+{
+    struct lowering low = { .s = s, .out = out };
+    begin_output(s, out);
     open_lowering(&low, 1);
     lower_class(&low, class_id, 0);
-    const uint64_t bytes = ((const struct plan_header *)out.classes[class_id].blob)->total_bytes;
-    mem_free(out.classes[class_id].blob);
-    mem_free(out.classes);
     close_lowering(&low, 1);
-    return bytes;
+    return ((const struct plan_header *)out->classes[class_id].blob)->total_bytes;
+}
+
+/* Of the list "train", on a rank. */
+static uint64_t instructions_of(const struct sched_class *c)
+{
+    const struct plan_header *h = (const struct plan_header *)c->blob;
+    return ((const struct plan_list *)((const char *)c->blob + h->first[PLAN_S_LISTS]))->n_instr;
 }
 
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
 {
     const uint32_t n = s->classes.n, threads = parallel_threads(n);
     struct lowering low = { .s = s, .out = out };
-    out->ranks = s->ranks;
-    out->n_classes = n;
-    out->class_of = mem_alloc(s->ranks * sizeof *out->class_of);
-    out->nodes = s->train.dag.nodes.n;
-    for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
-        out->rounds = out->rounds || expert_rounds(s, c);
-    for (uint32_t c = 0; c < n; c++)
-        for (uint32_t k = 0; k < s->classes.at[c].n; k++)
-            out->class_of[s->class_pool.at[s->classes.at[c].first + k]] = c;
+    begin_output(s, out);
     open_lowering(&low, threads);
     parallel_each(n, lower_class, &low);
     for (uint32_t c = 0; c < n; c++)
-        out->instructions += low.instructions[c] * s->classes.at[c].n;
+        out->instructions += instructions_of(&out->classes[c]) * s->classes.at[c].n;
     close_lowering(&low, threads);
-    return stream_check(s, low.stream_used, e);
+    return stream_check(s, s->stream_used, e);
 }

@@ -50,7 +50,6 @@ struct lowering {
         VEC(struct border_channel);
     } border_channels;
     uint32_t *train_tag, *eval_tag; /* by move */
-    uint8_t *stream_used;           /* by stream: some class has it */
     struct list_index train, eval;
     struct lower_room {
         uint32_t *instr_of;                 /* of class_lowering; all IR_NONE between lists */
@@ -58,7 +57,6 @@ struct lowering {
     } * rooms;                              /* by thread */
     struct group_key *shares[LOWER_SHARES]; /* by class, where sequences are shared */
     struct sched_output *out;
-    uint64_t *instructions;   /* by class: of the list "train" on a rank */
     uint64_t *stream_scratch; /* by stream: bytes for the terms of its largest reduction, within the back end's limit */
 };
 

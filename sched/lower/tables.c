@@ -215,7 +215,7 @@ uint16_t lower_stream(struct class_lowering *c, uint32_t stream)
         p.scratch_bytes = c->x->stream_scratch[stream];
         c->pb.h.arena_bytes[ARENA_COMM] += p.scratch_bytes;
         vec_add(&c->pb.streams, p);
-        __atomic_store_n(&c->x->stream_used[stream], 1, __ATOMIC_RELAXED);
+        __atomic_store_n(&c->x->s->stream_used[stream], 1, __ATOMIC_RELAXED);
     }
     return (uint16_t)c->stream_of[stream];
 }

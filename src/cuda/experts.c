@@ -184,19 +184,13 @@ static void inputs(const struct experts *x, const struct run *r)
     rows_product(x, r, 1, dx, dx, d[1]);
 }
 
-/* Is the gradient of this weight asked for? What is prepared may be. */
-static bool asked(const struct experts *x, uint32_t which)
-{
-    return x->to->prepare || x->a->dparam[which];
-}
-
 static void weights(const struct experts *x, const struct run *r)
 {
     const struct op_args *a = x->a;
     for (uint32_t i = 0; i < 2; i++)
-        if (asked(x, i))
+        if (a->dparam[i])
             weight_product(x, r, i, rows_of(x, r, a->stash[i], x->f), rows_of(x, r, a->in[0], x->c));
-    if (!asked(x, 2))
+    if (!a->dparam[2])
         return;
     void *const hidden[2] = { rows_of(x, r, a->save[0], x->f), rows_of(x, r, a->save[1], x->f) };
     swiglu(x, r, hidden, x->tile[0], NULL, NULL);
@@ -263,7 +257,7 @@ static void dropless_runs(const struct experts *x, run_fn run)
 static void clear_weights(const struct experts *x)
 {
     for (uint32_t i = 0; i < 3; i++)
-        if (asked(x, i) && !(x->a->dparam_add >> i & 1))
+        if (x->a->dparam[i] && !(x->a->dparam_add >> i & 1))
             cuda__check(cudaMemsetAsync(x->a->dparam[i], 0, x->local * x->f * x->c * sizeof(float), x->a->stream),
                         "cudaMemsetAsync");
 }

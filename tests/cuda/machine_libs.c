@@ -99,6 +99,8 @@ void cuda_expert_bias_sums(const struct op_args *a)
         const int64_t width = i < 2 ? at->ffn : at->features;
         const void *dy = i < 2 ? a->stash[i] : a->dout[0];
         float *db = a->dparam[3 + i];
+        if (!db)
+            continue;
         for (int64_t j = 0; j < local * width && !(a->dparam_add >> (3 + i) & 1); j++)
             db[j] = 0;
         int64_t row = 0;
