@@ -81,13 +81,26 @@ static uint32_t add_node(struct again *a, struct ir_node n, struct ir_move m, ui
     return ir_dag_node(a->d, n);
 }
 
+/* What it brings is read by a backward of experts, and by the BW, or its parts, that follow it. */
+static void bring(struct ir_dag *d, uint32_t travels, uint32_t back, uint32_t tensor)
+{
+    const struct ir_node of = d->nodes.at[back];
+    ir_dag_edge(d, travels, back, IR_EDGE_TENSOR, tensor);
+    for (uint32_t k = d->out_first[back]; k < d->out_first[back + 1]; k++) {
+        const struct ir_edge e = d->edges.at[d->out_edge[k]];
+        const struct ir_node *to = &d->nodes.at[e.to];
+        if (e.kind == IR_EDGE_AFTER && to->kind == IR_NODE_RUN && to->what == of.what && to->mb == of.mb)
+            ir_dag_edge(d, travels, e.to, IR_EDGE_TENSOR, tensor);
+    }
+}
+
 /* What `border` brought to a forward comes again for its backward `back`, before `first`. */
 static void repeat(struct again *a, uint32_t border, uint32_t back, uint32_t first)
 {
     struct ir_dag *d = a->d;
     struct ir_node n = d->nodes.at[border];
     struct ir_move m = d->moves.at[n.what], permuted = m;
-    const uint32_t giver = d->edges.at[d->in_edge[d->in_first[border]]].from, rest = run_behind(d, back);
+    const uint32_t giver = d->edges.at[d->in_edge[d->in_first[border]]].from;
     const struct ir_node from = d->nodes.at[giver];
     CHECK(from.kind == IR_NODE_RUN);
     permuted.inward = 0;
@@ -106,9 +119,7 @@ static void repeat(struct again *a, uint32_t border, uint32_t back, uint32_t fir
     }
     ir_dag_edge(d, again, first, IR_EDGE_AFTER, 0);
     ir_dag_edge(d, again, travels, IR_EDGE_TENSOR, m.tensor);
-    ir_dag_edge(d, travels, back, IR_EDGE_TENSOR, m.tensor);
-    if (rest != IR_NONE)
-        ir_dag_edge(d, travels, rest, IR_EDGE_TENSOR, m.tensor);
+    bring(d, travels, back, m.tensor);
 }
 
 /* Of a forward of experts. */

@@ -130,13 +130,13 @@ static bool overlaps(const struct builder *b, const struct ir_sub *sub, uint32_t
 }
 
 /* Nodes of its BW. What stands between two all-to-alls takes about as long as one of them: in a group that overlaps it runs in parts, so that
- * nothing waits for all of it. Not with rows that are sent or received again, which are to be given up at once. */
+ * nothing waits for all of it; but where rounds of experts repeat it. */
 static uint32_t parts_of(const struct builder *b, const struct ir_sub *sub, uint32_t mb)
 {
     const struct sched *s = b->s;
     const uint32_t cell = sub->chunk * s->microbatches + mb;
     if (s->backward_split[cell] || s->uncut || !s->overlapped[cell] || expert_parts(s, sub->chunk) == 1 ||
-        expert_rounds(s, sub->chunk) || again_receives(s, sub->chunk, mb))
+        expert_rounds(s, sub->chunk))
         return 1;
     const uint32_t o = sub_parted(s, sub);
     return o == IR_NONE ? 1 : ir_op_bw_parts((enum ir_op)s->g->ops.at[o].op);

@@ -153,11 +153,19 @@ static bool widen(struct sched *s, struct limit *limit, uint32_t class_id)
     return true;
 }
 
-/* By as many as it takes to allow so much, if that is allowed. */
-static void widen_to(struct sched *s, struct limit *limit, uint64_t bytes)
+/* Until so much is allowed, or it is known that it is not: one class more that most likely takes most, then all. */
+static enum status widen_to(struct sched *s, struct limit *limit, uint64_t bytes, struct err *e)
 {
-    while (bytes > limit->bytes && widen(s, limit, largest_class(s, limit->estimates, &limit->whole)))
-        ;
+    if (bytes <= limit->bytes || !widen(s, limit, largest_class(s, limit->estimates, &limit->whole)))
+        return ST_OK;
+    if (bytes <= limit->bytes)
+        return ST_OK;
+    exchange(s, limit);
+    const enum status st = pass_lower(s, &limit->whole, e);
+    exchange(s, limit);
+    limit->bytes = st == ST_OK ? peak_of(&limit->whole) : 0;
+    limit->exact = true;
+    return st;
 }
 
 /* If no strategy says how much: what a rank takes with every B whole, so that what fits that way fits this way too. */
@@ -185,14 +193,13 @@ static enum status try_variant(struct sched *s, uint32_t v, struct limit *limit,
         limit->class_id = largest_class(s, limit->estimates, out);
     }
     uint64_t takes = lower_class_bytes(s, limit->class_id, out);
-    if (last)
-        widen_to(s, limit, takes);
-    enum status st = ST_OK;
-    if (takes <= limit->bytes) {
+    enum status st = last ? widen_to(s, limit, takes, e) : ST_OK;
+    if (st == ST_OK && takes <= limit->bytes)
         st = pass_lower(s, out, e);
+    if (st == ST_OK && takes <= limit->bytes) {
         takes = peak_of(out);
         if (last)
-            widen_to(s, limit, takes);
+            st = widen_to(s, limit, takes, e);
         else if (takes > limit->bytes && !limit->exact && !limit->whole.classes[class_of_peak(out)].blob)
             widen(s, limit, class_of_peak(out));
     }

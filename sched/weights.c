@@ -1,15 +1,16 @@
 /* Weights of nodes: times of runs on the machine that stands in where none is given, elements of borders. A plan must not depend on who makes it, so
- * no other machine is asked; and little would be gained. The all-to-alls of experts take together as long as all runs, and a little: then both streams are to be busy all
- * the time, and the order decides; an order for that is as good where they take less, and no other one is better where they take more. Of weights from
- * 0.7 to 1.5 this one is nearest to the best for six kinds of layers, with all-to-alls from a fifth to one and a half of computation: a tenth of a
- * percent off on average. Gathers and sums of regions go over faster links than those of experts, and take a fifth of the longest run
- * (tests/speed/overlap.py). */
+ * no other machine is asked; and little would be gained. The all-to-alls of experts take together as long as all runs, and a little: then both
+ * streams are to be busy all the time, and the order decides; an order for that is as good where they take less, and hardly another one is better
+ * where they take more. Of weights from 0.7 to 1.5 this one is nearest to the best for six kinds of layers, with all-to-alls from a fifth to one and a half
+ * of computation: a tenth of a percent off on average. Where the BW of experts is one run, four fifths are: were it more, such a run would begin
+ * while an all-to-all travels that is done before it. Gathers and sums of regions go over faster links than rows of experts, and take a fifth of the
+ * longest run (tests/speed/overlap.py). */
 #include "sched/weights.h"
 
 #include "sched/cost/cost.h"
 
 enum { LONGEST_RUN = 1000, LONGEST_REGION = 200, NOT_YET = UINT32_MAX };
-static const double rows_by_runs = 1.06;
+static const double rows_by_runs[] = { 0.8, 1.06 }; /* BW of experts whole, in parts */
 
 /* Of a pass of a sub-chunk on a device. */
 static double pass_seconds(const struct sched *s, const struct machine *m, uint32_t sub, enum ir_pass pass)
@@ -74,17 +75,19 @@ static double border_elements(const struct sched *s, const struct ir_dag *d, con
 static void weigh_borders(const struct sched *s, const struct ir_dag *d, uint32_t *takes)
 {
     double runs = 0, rows = 1, most = 1;
+    bool parts = false;
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
         const double region = n->kind == IR_NODE_BORDER ? border_elements(s, d, n, false) : 0;
         runs += n->kind == IR_NODE_RUN ? takes[i] : 0;
+        parts = parts || (n->kind == IR_NODE_RUN && n->part);
         rows += n->kind == IR_NODE_BORDER ? border_elements(s, d, n, true) : 0;
         most = region > most ? region : most;
     }
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
         if (n->kind == IR_NODE_BORDER && n->cost > 0)
-            takes[i] = 1 + (uint32_t)(border_elements(s, d, n, true) / rows * runs * rows_by_runs +
+            takes[i] = 1 + (uint32_t)(border_elements(s, d, n, true) / rows * runs * rows_by_runs[parts] +
                                       border_elements(s, d, n, false) / most * LONGEST_REGION);
     }
 }

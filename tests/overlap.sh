@@ -104,6 +104,11 @@ halves()
 {
     "$piper" plan "$1.h5" --dump | grep -c 'op=RUN pass=BI'
 }
+# weights NAME: BW of experts of this job that are of one of their weights
+weights()
+{
+    "$piper" plan "$1.h5" --dump | grep -c ' pass=BW .* part=[123] '
+}
 # same NAME MODEL LAYOUT [DIRECTIVE]: pairs whose BW wait, and the same passes one after the other
 same()
 {
@@ -116,12 +121,17 @@ same()
     result "$1: the same bits in pairs"
 }
 same experts moe '"pp":2,"dp":2,"ep":2,"zero":2'
+parts=$(weights halves)
+[ "$parts" -gt 0 ] && [ "$(weights apart)" = 0 ]
+result "in pairs a BW of experts is of one weight, so are $parts"
 same recompute moe '"pp":2,"dp":2,"ep":2,"zero":3' ',{"op":"recompute","filter":{"PP":"*"}}'
-# without memory to spare: the same job of longer sequences
-pairs whole '"pp":2,"dp":2,"ep":2,"zero":3' '' ',{"op":"recompute","filter":{"PP":"*"}}'
-build whole moe whole model.num_hidden_layers=8 train.batch_size=128 train.seq_len=512 && "$piper" plan whole.h5 --dot dot >out 2>&1 &&
-    [ "$(halves whole)" -lt "$(halves halves)" ] && [ "$(grep -c BI dot)" = "$(halves whole)" ]
-result "more B run whole where that takes less memory, $(halves whole) and not $(halves halves) in halves, and --dot shows it"
+# without memory to spare, of longer sequences
+pairs whole '"pp":2,"dp":2,"ep":2,"zero":3' ''
+build whole moe whole model.num_hidden_layers=8 train.batch_size=128 train.seq_len=512 && "$piper" plan whole.h5 --dot dot >out 2>&1
+less=$(halves whole) all=$(halves halves)
+[ "$less" -lt "$all" ] && [ "$(grep -c BI dot)" = "$less" ]
+result "more B run whole where that takes less memory, $less and not $all in halves, and --dot shows it"
+same received moe '"pp":2,"dp":2,"ep":2,"zero":1' ',{"op":"recompute","filter":{"EP":"*"},"received":"again"}'
 same regions llama '"pp":2,"dp":1,"tp":2'
 
 microbatches=4

@@ -308,6 +308,7 @@ enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
     begin_output(s, out);
     open_lowering(&low, threads);
     parallel_each(n, lower_class, &low);
+    out->instructions = 0;
     for (uint32_t c = 0; c < n; c++)
         out->instructions += instructions_of(&out->classes[c]) * s->classes.at[c].n;
     close_lowering(&low, threads);
