@@ -145,6 +145,16 @@ expect 'functions: six parameters and the error' 0 '^1 functions, 0 too large' $
 expect 'functions: seven parameters with a reason' 0 '^1 functions, 0 too large' $functions
 rm "$dir/ir/a.c"
 
+# ---- a case whose name has a command in it is judged by that command where sh is bash
+judged_by_name()
+{
+    ! grep -rnHE --include='*.sh' "^ *result [\"'].*[\$]\\([^(]" "$@" && echo clean
+}
+expect 'result: no command in the name' 0 '^clean$' judged_by_name "$tests"
+# shellcheck disable=SC2016 # the text of a script
+echo 'result "$1: $(tail -n 1 out)"' >"$dir/named.sh"
+expect 'result: a command in the name is found' 1 'named.sh:1:result' judged_by_name "$dir/named.sh"
+
 # ---- every script of the tree
 lint()
 {

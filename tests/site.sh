@@ -81,7 +81,8 @@ used=$(grep -ohE -e '--with(out)?-[a-z0-9]+' $spack "$easybuild" $container | se
 unknown=$(for option in $used; do grep -q "AC_ARG_WITH(\[${option#--with-}\]" src/m4/*.m4 || echo "$option is no option of configure"; done)
 echo "$unknown" >"$shown"
 [ -n "$used" ] && [ -z "$unknown" ]
-result "configure's options: $(echo "$used" | tr '\n' ' ')"
+# shellcheck disable=SC2086 # a line of words
+result "configure's options:" echo $used
 
 # ---- what they look for after installing is installed: fragments of Makefile.am name it
 missing=$(grep -ohE "['\"](bin|share)/[a-z0-9/.]+['\"]" $spack "$easybuild" | tr -d "'\"" | sort -u | while read -r path; do

@@ -4,17 +4,21 @@
 n=0
 failed=0
 shown=
-# result NAME: judges the status of the command before it, and has it too
+# result NAME [COMMAND...]: judges the status of the command before it, and has it too. What COMMAND prints ends the name: a
+# $(COMMAND) in NAME itself would be the command before it
 result()
 {
     # shellcheck disable=SC2319 # the status of a condition may be meant
     status=$?
     n=$((n + 1))
+    name=$1
+    shift
+    [ $# -eq 0 ] || name="$name $("$@" 2>/dev/null)"
     if [ $status -eq 0 ]; then
-        echo "ok $n - $1"
+        echo "ok $n - $name"
     else
         failed=$((failed + 1))
-        echo "not ok $n - $1"
+        echo "not ok $n - $name"
         [ ! -f "$shown" ] || sed 's/^/# /' "$shown"
     fi
     return $status

@@ -113,10 +113,10 @@ cp "$dir/train.json" "$dir/short.json"
 cp "$dir/model.json" "$dir/small.json"
 one='[{"op":"layout","pp":1,"dp":1},{"op":"recompute","filter":{}}]'
 llama long 2048 16 8192 true "$one" 1 131072 && [ "$(device_gib "$dir/long.plan")" -lt 131 ]
-result "Llama 3.2 1B, 131,072 tokens on one device: $(device_gib "$dir/long.plan") GiB"
+result 'Llama 3.2 1B, 131,072 tokens on one device, GiB:' device_gib "$dir/long.plan"
 llama long8 4096 32 14336 false '[{"op":"layout","pp":1,"dp":8,"zero":2},{"op":"recompute","filter":{}}]' 8 131072 &&
     [ "$(device_gib "$dir/long8.plan")" -lt 131 ]
-result "Llama 8B, 131,072 tokens a device, dp 8, zero 2: $(device_gib "$dir/long8.plan") GiB"
+result 'Llama 8B, 131,072 tokens a device, dp 8, zero 2, GiB:' device_gib "$dir/long8.plan"
 llama half 2048 16 8192 true "$one" 1 65536 && near "$(bytes workspace "$dir/long.plan")" $((2 * $(bytes workspace "$dir/half.plan")))
 result "twice the tokens, twice the workspace"
 mv "$dir/short.json" "$dir/train.json"

@@ -27,7 +27,7 @@ fi
 mkdir -p "$root/tmp" "$root/proc" "$root/dev" "$root/bin" "$root/etc" "$root/mo ved"
 (cd "$build" && sh "$src/tests/gpu/pack.sh" "$root/ma de.tar.gz" --without-libraries) >"$out" 2>&1 &&
     [ "$(wc -c <"$root/ma de.tar.gz")" -lt 50000000 ] && tar xf "$root/ma de.tar.gz" -C "$root/mo ved" --strip-components=1
-result "packed, less than 50 MB: $(head -n 1 "$out" | sed 's/.*: \(.*\);.*/\1/')"
+result 'packed, less than 50 MB:' sed 's/.*: \(.*\);.*/\1/; q' "$out"
 echo 'root:x:0:0::/:/bin/sh' >"$root/etc/passwd"
 
 # the bare host: tools with what they load, where they load it from
@@ -71,10 +71,10 @@ bare sh -e /run.sh >"$out" 2>&1 && grep -q '2 ranks (2 on this node' "$out" && g
 result 'two ranks train there'
 bare sh -c 'cd /tmp && sh "/mo ved/bench.sh"' >"$out" 2>&1
 [ $? -eq 1 ] && grep -q '^bench.sh: nothing to time: cuda unavailable: ' "$out"
-result "bench.sh there: $(tail -n 1 "$out")"
+result 'bench.sh there:' tail -n 1 "$out"
 bare sh -c 'cd /tmp && cp "/mo ved/tests/gpu/first.sh" . && rm -rf piper-first-* && sh first.sh "/ma de.tar.gz" 60' >"$out" 2>&1
 [ $? -eq 1 ] && grep -q '^bench.sh: nothing to time: cuda unavailable: ' "$out"
-result "the archive and first.sh are all that is needed: $(tail -n 1 "$out")"
+result 'the archive and first.sh are all that is needed:' tail -n 1 "$out"
 # on a device that is not there
 cp "$build/tests/cuda/.libs/piper_fake.so" "$root/fake.so" &&
     bare env PIPER_CUDA_MODULE=/fake.so SMALL=2 STEPS='device gpt2-124M' OUT=/tmp/results sh "/mo ved/tests/gpu/first.sh" \
@@ -82,10 +82,10 @@ cp "$build/tests/cuda/.libs/piper_fake.so" "$root/fake.so" &&
 cat "$root/tmp/results/report.txt" >>"$out"
 grep -q '^gpt2-124M: done after' "$root/tmp/results/report.txt" &&
     grep -q '^| gpt2-124M | 2 x 16 | [0-9]' "$root/tmp/results/RESULTS.md" && [ -s "$root/tmp/results/logs.tar.gz" ]
-result "a rehearsal there: $(tail -n 1 "$root/tmp/results/report.txt")"
+result 'a rehearsal there:' tail -n 1 "$root/tmp/results/report.txt"
 bare sh -c 'sh "/mo ved/first.sh" soon' >"$out" 2>&1
 [ $? -eq 2 ] && grep -q "^usage: first.sh .*found 'soon', expected seconds" "$out"
-result "first.sh without its seconds: $(tail -n 1 "$out")"
+result 'first.sh without its seconds:' tail -n 1 "$out"
 # shellcheck disable=SC2016
 bare sh -c 'cd /tmp && . "/mo ved/env.sh"; [ $? -eq 1 ] && [ -z "${PIPER_PACK-}" ]' >"$out" 2>&1 &&
     grep -q '^env.sh: there is no mpi/bin/mpirun in /tmp: ' "$out"

@@ -33,7 +33,7 @@ module=$build/.libs/piper_cuda.so
 if [ -f "$module" ]; then # all that it takes from a program is there
     CUDA_VISIBLE_DEVICES='' "$build/tests/gpu/test_products" >"$out" 2>&1
     [ $? -eq 77 ] && ! grep -q 'cannot be loaded' "$out"
-    result "the module of this build can be loaded: $(tail -n 1 "$out")"
+    result 'the module of this build can be loaded:' tail -n 1 "$out"
     ldd "$module" >"$out" && ! grep -e libnccl -e libcudnn "$out"
     result 'cuDNN and NCCL are not loaded with it'
 fi
@@ -116,7 +116,7 @@ rm "$dir/bench/report.txt"
         sh "$src/tests/gpu/measure.sh" gpt2-124M
 ) >"$out" 2>&1
 [ $? -eq 124 ] && tail -n 1 "$out" | grep -q '^gpt2-124M: ended after step [1-9][0-9]*: [0-9.e-]* s a step$'
-result "a step that is cut: $(tail -n 1 "$out")"
+result 'a step that is cut:' tail -n 1 "$out"
 bench 'device gpt2-1.5B' 2 20
 cp "$dir/bench/report.txt" "$out"
 grep -q '^device: done after ' "$out" && grep -q '^gpt2-1.5B: not begun: it needs 60 s, and [0-9]* are left$' "$out"
