@@ -11,14 +11,14 @@ result()
     # shellcheck disable=SC2319 # the status of a condition may be meant
     status=$?
     n=$((n + 1))
-    name=$1
+    case_name=$1
     shift
-    [ $# -eq 0 ] || name="$name $("$@" 2>/dev/null)"
+    [ $# -eq 0 ] || case_name="$case_name $("$@" 2>/dev/null)"
     if [ $status -eq 0 ]; then
-        echo "ok $n - $name"
+        echo "ok $n - $case_name"
     else
         failed=$((failed + 1))
-        echo "not ok $n - $name"
+        echo "not ok $n - $case_name"
         [ ! -f "$shown" ] || sed 's/^/# /' "$shown"
     fi
     return $status
