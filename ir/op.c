@@ -515,11 +515,10 @@ uint32_t ir_op_bw_params(enum ir_op op, const struct ir_attrs *a, uint32_t part)
 uint32_t ir_op_bw_reads(enum ir_op op, uint32_t params)
 {
     uint32_t reads = 0;
+    if (ir_op_bw_parts(op) == 1)
+        return ir_op_info[op].bw_reads;
     for (uint32_t i = 0; i < ir_op_bw_parts(op); i++)
-        if (ir_op_bw_parts(op) == 1)
-            reads = ir_op_info[op].bw_reads;
-        else if (params & parts_of_experts[i].params)
-            reads |= parts_of_experts[i].reads;
+        reads |= params & parts_of_experts[i].params ? parts_of_experts[i].reads : 0;
     return reads;
 }
 

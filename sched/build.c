@@ -208,7 +208,8 @@ static void backward_edges(struct builder *b, uint32_t mb)
         const struct ir_sub *sub = &s->chunks.subs.at[i];
         uint32_t at = mb * subs + i;
         ir_dag_edge(b->d, b->f[at], b->b[at], IR_EDGE_AFTER, 0);
-        for (uint32_t k = 0; b->w[at] != IR_NONE && k < parts_of(b, sub, mb); k++)
+        const uint32_t parts = b->w[at] == IR_NONE ? 0 : parts_of(b, sub, mb);
+        for (uint32_t k = 0; k < parts; k++)
             ir_dag_edge(b->d, b->b[at], b->w[at] + k, IR_EDGE_AFTER, 0);
         const uint32_t cell = sub->chunk * s->microbatches + mb;
         if (b->w[at] != IR_NONE && !s->backward_split[cell] && (s->uncut || !s->overlapped[cell]) &&
