@@ -29,10 +29,10 @@ def plan(piper, model, layout, schedule, batch, tokens, simulate=True):
                            ("t", {"batch_size": batch, "seq_len": tokens, "steps": 1, "dtype": "bfloat16"})):
             with open(f"{at}/{name}.json", "w") as f:
                 json.dump(what, f)
-        subprocess.run([piper, "build", "-m", "m.json", "-s", "s.json", "-t", "t.json", "-o", "job.h5"], cwd=at, check=True,
+        subprocess.run([piper, "build", "-m", f"{at}/m.json", "-s", f"{at}/s.json", "-t", f"{at}/t.json", "-o", f"{at}/job.h5"], check=True,
                        stdout=subprocess.DEVNULL)
         how = ["--simulate", "--machine", "h100"] if simulate else []
-        done = subprocess.run([piper, "plan", "job.h5", "--device", "cuda", "--json", *how], cwd=at, check=True,
+        done = subprocess.run([piper, "plan", f"{at}/job.h5", "--device", "cuda", "--json", *how], check=True,
                               capture_output=True, text=True)
         return json.loads(done.stdout)
 
