@@ -58,6 +58,17 @@ result "and that is enough: $least GiB"
     figures -m model.json -s expanded.json -t train.json --machine machine.json | cmp - most
 result 'the primitives of --expand have the same peak, and the same plan'
 
+# comm RECEIVED: MiB of communication of the rank that takes most, in pairs of a recompute with these rows
+comm()
+{
+    pairs received "$cell" ',"peak":1000' ",{\"op\":\"recompute\",\"filter\":{\"EP\":\"*\"},\"received\":\"$1\"}"
+    "$piper" plan -m model.json -s received.json -t train.json --json 2>out |
+        awk '/"comm": [0-9]/ && $2 + 0 > most { most = $2 + 0 } END { print int(most / 1024 ^ 2) }'
+}
+again=$(comm again) keep=$(comm keep)
+[ "$again" -gt 0 ] && [ "$again" -lt "$keep" ]
+result "rows that are received again are not kept for any part of a BW: $again MiB of communication, with those kept $keep"
+
 # one_by_one: of a csv schedule pairs are two cells, and a B is BI and then BW
 one_by_one()
 {
