@@ -7,12 +7,12 @@
 
 #include <math.h>
 
-/* The fastest first: as BI and BW, of which any number may wait on a class, or none while it could run; whole. */
+/* The fastest first: as BI and BW, of which any number may wait on a class, or one, or none while it could run; whole. */
 struct variant {
     bool uncut;
     uint32_t waiting;
 };
-static const struct variant variants[] = { { false, UINT32_MAX }, { false, 0 }, { true, 0 } };
+static const struct variant variants[] = { { false, UINT32_MAX }, { false, 1 }, { false, 0 }, { true, 0 } };
 enum { VARIANTS = sizeof variants / sizeof *variants, WHOLE = VARIANTS - 1 };
 
 /* What may be allocated, as far as that is known. */

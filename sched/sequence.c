@@ -14,10 +14,12 @@
  *
  * Where one does, times are weights (sched/weights.h), what crosses borders on one stream of a class travels one after the other, and inside
  * such a group (on the devices and on the streams) what has the longest path to the end of the group goes first: list scheduling, which puts the computation of one
- * filter under the communication of the other, and fills what is left open with BW (DeepSeek-V3, section 3.2.1). No more than s->waiting BW of a class wait:
- * what they read is alive until they run.
+ * filter under the communication of the other, and fills what is left open with BW (DeepSeek-V3, section 3.2.1), which the next group may do too.
+ * Such a group begins when all is there with which it begins. No more than s->waiting BW of a class wait: what they read is alive until they run.
  *
  * Needs: the final DAG, acyclic. Gives: list.order. */
+
+#include <float.h>
 
 #include "sched/passes.h"
 #include "sched/weights.h"
@@ -29,6 +31,17 @@ struct event {
 struct ready {
     VEC(uint32_t);
 };
+/* Groups that overlap, by number: with which runs they begin. Were each of these to begin as soon as its own input is there, the order in a group
+ * would be that of a moment at which neighbours are out of step, and be kept when they are not. */
+struct gates {
+    const uint32_t *group; /* by node */
+    uint32_t *missing;     /* runs that are not ready; 0: it has begun */
+    uint32_t *first;       /* of those that are, and wait for these: a list, IR_NONE ends it */
+    uint32_t *next;        /* by node */
+    uint32_t n;
+    struct ready waits; /* groups where some wait or have waited, first in, first out */
+    uint32_t asked;     /* of these: they have begun */
+};
 struct simulation {
     const struct sched *s;
     const struct ir_dag *d;
@@ -38,12 +51,15 @@ struct simulation {
     uint8_t *reads_load;  /* by node */
     struct event *events; /* binary heap by (t, node) */
     uint32_t n_events;
-    struct weights w;     /* none: units */
+    struct weights w; /* none: units */
+    struct gates gates;
     struct ready *ready;  /* by class: binary heap by priority */
-    struct ready *fill;   /* by class: BW of groups that overlap, the same */
+    struct ready *fill;   /* by class: BW of groups that overlap, in no order */
+    uint64_t *backlog;    /* by class: how long they take */
     uint8_t *busy;        /* by class */
     struct ready *queues; /* by class and stream: borders that take turns, the same */
-    uint8_t *travels;     /* by class and stream: one of them is under way */
+    uint64_t *queued;     /* by class and stream: how long they take */
+    double *travels;      /* by class and stream: until when one of them is under way; 0: none is */
     struct ready asked;   /* queues where one may begin */
     struct ready now;     /* nodes without duration, to be placed at this moment: binary heap by number */
     struct ready late;    /* nodes that end the step, first in, first out */
@@ -181,14 +197,63 @@ static bool comes_early(const struct simulation *sim, const struct ir_node *n)
     return sim->early && n->kind != IR_NODE_SCALARS && sim->s->buckets.at[n->what].rule == PLAN_RULE_OPTIMIZER;
 }
 
+static void compute_ready(struct simulation *sim, uint32_t node)
+{
+    const uint32_t class_id = class_of(sim, node);
+    if (sim->d->nodes.at[node].pass != IR_PASS_BW || !sim->w.path || !sim->w.path[node]) {
+        push_ready(sim, &sim->ready[class_id], BY_PRIORITY, node);
+        return;
+    }
+    vec_add(&sim->fill[class_id], node);
+    sim->backlog[class_id] += sim->w.takes[node];
+}
+
+static void open_gate(struct simulation *sim, uint32_t group)
+{
+    struct gates *g = &sim->gates;
+    g->missing[group] = 0;
+    for (; g->first[group] != IR_NONE; g->first[group] = g->next[g->first[group]])
+        compute_ready(sim, g->first[group]);
+}
+
+/* A run with which its group begins waits for the others; the last one lets them in. */
+static void wait_at_gate(struct simulation *sim, uint32_t node)
+{
+    struct gates *g = &sim->gates;
+    const uint32_t group = g->group[node];
+    const bool last = g->missing[group] <= 1;
+    if (!last && g->first[group] == IR_NONE)
+        vec_add(&g->waits, group);
+    g->missing[group] -= !last;
+    g->next[node] = g->first[group];
+    g->first[group] = node;
+    if (last)
+        open_gate(sim, group);
+}
+
+/* Groups may wait for each other: then the one that has waited longest begins with what is there. */
+static bool open_some_gate(struct simulation *sim)
+{
+    struct gates *g = &sim->gates;
+    while (g->asked < g->waits.n && g->first[g->waits.at[g->asked]] == IR_NONE)
+        g->asked++;
+    if (g->asked == g->waits.n)
+        return false;
+    open_gate(sim, g->waits.at[g->asked]);
+    return true;
+}
+
 static void become_ready(struct simulation *sim, uint32_t node)
 {
     const struct ir_node *n = &sim->d->nodes.at[node];
     if (is_compute(n)) {
-        const bool fills = n->pass == IR_PASS_BW && sim->w.path && sim->w.path[node];
-        push_ready(sim, &(fills ? sim->fill : sim->ready)[class_of(sim, node)], BY_PRIORITY, node);
+        if (sim->gates.n && sim->w.begins[node])
+            wait_at_gate(sim, node);
+        else
+            compute_ready(sim, node);
     } else if (queue_of(sim, node) != IR_NONE) {
         push_ready(sim, &sim->queues[queue_of(sim, node)], BY_PRIORITY, node);
+        sim->queued[queue_of(sim, node)] += sim->w.takes[node];
         vec_add(&sim->asked, queue_of(sim, node));
     } else if (ends_step(n) && !comes_early(sim, n)) {
         vec_add(&sim->late, node);
@@ -222,15 +287,63 @@ static void complete(struct simulation *sim, uint32_t node)
     }
 }
 
-/* What a class runs next; IR_NONE: nothing is ready. */
-static uint32_t next_run(struct simulation *sim, uint32_t class_id)
+/* Until when a class knows of communication: the first that ends, behind which something may become ready, and the stream that is busy longest. */
+struct horizon {
+    double first, last;
+};
+
+static struct horizon find_horizon(const struct simulation *sim, uint32_t class_id, double t)
+{
+    struct horizon h = { DBL_MAX, t };
+    for (uint32_t k = 0; k < sim->s->streams.n; k++) {
+        const uint32_t q = class_id * sim->s->streams.n + k;
+        const struct ready *queue = &sim->queues[q];
+        if (!(sim->travels[q] > 0) && !queue->n)
+            continue;
+        const double first = sim->travels[q] > 0 ? sim->travels[q] : t + sim->w.takes[queue->at[0]];
+        const double last = (sim->travels[q] > 0 ? sim->travels[q] : t) + (double)sim->queued[q];
+        h.first = first < h.first ? first : h.first;
+        h.last = last > h.last ? last : h.last;
+    }
+    return h;
+}
+
+/* Is a BW a better one to fill with than another? The longest of those that are done in time, else the shortest. */
+static bool fills_better(const struct simulation *sim, uint32_t a, uint32_t b, double time)
+{
+    const uint32_t *takes = sim->w.takes;
+    const bool fits = takes[a] <= time, other = takes[b] <= time;
+    if (fits != other)
+        return fits;
+    return takes[a] != takes[b] ? (takes[a] > takes[b]) == fits : before(sim, BY_PRIORITY, a, b);
+}
+
+/* Is it better to let BW wait than to begin this one? Where something else is ready, as long as few wait; else where it would hold up what
+ * comes next for longer than there is something to travel, so that the stream stood still, and there is no more to do than a long run. */
+static bool fill_waits(const struct simulation *sim, uint32_t class_id, uint32_t takes, double travels)
+{
+    if (sim->fill[class_id].n > sim->s->waiting)
+        return false;
+    return sim->ready[class_id].n || (travels > 0 && takes > travels && sim->backlog[class_id] <= WEIGHTS_LONGEST);
+}
+
+/* What a class runs next; IR_NONE: nothing is ready, or worth to be begun. */
+static uint32_t next_run(struct simulation *sim, uint32_t class_id, double t)
 {
     struct ready *ready = &sim->ready[class_id], *fill = &sim->fill[class_id];
-    if (!ready->n && !fill->n)
-        return IR_NONE;
-    const bool fills = fill->n &&
-                       (!ready->n || fill->n > sim->s->waiting || before(sim, BY_PRIORITY, fill->at[0], ready->at[0]));
-    return pop_ready(sim, fills ? fill : ready, BY_PRIORITY);
+    if (fill->n) {
+        const struct horizon h = find_horizon(sim, class_id, t);
+        uint32_t k = 0;
+        for (uint32_t i = 1; i < fill->n; i++)
+            k = fills_better(sim, fill->at[i], fill->at[k], h.first - t) ? i : k;
+        const uint32_t node = fill->at[k];
+        if (!fill_waits(sim, class_id, sim->w.takes[node], h.last - t)) {
+            fill->at[k] = fill->at[--fill->n];
+            sim->backlog[class_id] -= sim->w.takes[node];
+            return node;
+        }
+    }
+    return ready->n ? pop_ready(sim, ready, BY_PRIORITY) : IR_NONE;
 }
 
 static void begin(struct simulation *sim, uint32_t node, double t)
@@ -242,7 +355,7 @@ static void begin(struct simulation *sim, uint32_t node, double t)
 static void start_idle(struct simulation *sim, double t)
 {
     for (uint32_t c = 0; c < sim->s->classes.n; c++) {
-        const uint32_t node = sim->busy[c] ? IR_NONE : next_run(sim, c);
+        const uint32_t node = sim->busy[c] ? IR_NONE : next_run(sim, c, t);
         if (node == IR_NONE)
             continue;
         sim->busy[c] = 1;
@@ -250,10 +363,12 @@ static void start_idle(struct simulation *sim, double t)
     }
     for (uint32_t k = 0; k < sim->asked.n; k++) {
         const uint32_t q = sim->asked.at[k];
-        if (sim->travels[q] || !sim->queues[q].n)
+        if (sim->travels[q] > 0 || !sim->queues[q].n)
             continue;
-        sim->travels[q] = 1;
-        begin(sim, pop_ready(sim, &sim->queues[q], BY_PRIORITY), t);
+        const uint32_t node = pop_ready(sim, &sim->queues[q], BY_PRIORITY);
+        sim->queued[q] -= sim->w.takes[node];
+        sim->travels[q] = t + time_of(sim, node);
+        begin(sim, node, t);
     }
     sim->asked.n = 0;
 }
@@ -298,6 +413,8 @@ static void simulate(struct simulation *sim)
             }
         }
         start_idle(sim, t);
+        if (!sim->n_events && open_some_gate(sim))
+            continue;
         if (!sim->n_events) {
             for (uint32_t i = 0; i < sim->held.n; i++)
                 vec_add(&sim->late, sim->held.at[i]);
@@ -315,6 +432,21 @@ static void simulate(struct simulation *sim)
             finish(sim, node);
         }
     }
+}
+
+static void make_gates(struct simulation *sim, const struct list_plan *list)
+{
+    const uint32_t n = list->dag.nodes.n;
+    struct gates *g = &sim->gates;
+    g->group = list->group;
+    for (uint32_t i = 0; i < n; i++)
+        g->n = list->group[i] >= g->n ? list->group[i] + 1 : g->n;
+    g->missing = mem_alloc((g->n + 1) * sizeof *g->missing);
+    g->first = mem_alloc((g->n + 1) * sizeof *g->first);
+    g->next = mem_alloc((n + 1) * sizeof *g->next);
+    memset(g->first, 0xff, (g->n + 1) * sizeof *g->first);
+    for (uint32_t i = 0; i < n; i++)
+        g->missing[list->group[i]] += sim->w.begins[i];
 }
 
 static void free_heaps(struct ready *heaps, uint32_t n)
@@ -341,9 +473,13 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
     sim.fill = mem_alloc(s->classes.n * sizeof *sim.fill);
     sim.busy = mem_alloc(s->classes.n);
     sim.queues = mem_alloc((n_queues + 1) * sizeof *sim.queues);
-    sim.travels = mem_alloc(n_queues + 1);
-    if (list->group)
+    sim.queued = mem_alloc((n_queues + 1) * sizeof *sim.queued);
+    sim.travels = mem_alloc((n_queues + 1) * sizeof *sim.travels);
+    sim.backlog = mem_alloc(s->classes.n * sizeof *sim.backlog);
+    if (list->group) {
         weights_find(s, list, &sim.w);
+        make_gates(&sim, list);
+    }
     sim.early = !s->in->clip && !list->eval;
     for (uint32_t i = 0; i < n && sim.early; i++)
         sim.early = d->nodes.at[i].kind != IR_NODE_MOVE;
@@ -355,6 +491,10 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
     vec_free(&sim.now);
     vec_free(&sim.late);
     weights_release(&sim.w);
+    mem_free(sim.gates.missing);
+    mem_free(sim.gates.first);
+    mem_free(sim.gates.next);
+    vec_free(&sim.gates.waits);
     vec_free(&sim.held);
     mem_free(sim.missing);
     mem_free(sim.placed);
@@ -362,6 +502,8 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
     mem_free(sim.events);
     mem_free(sim.busy);
     mem_free(sim.travels);
+    mem_free(sim.queued);
+    mem_free(sim.backlog);
     if (sim.done != n)
         return err_set(e, ST_BUG, s->in->strategy_name, "only %u of %u nodes of the training DAG could be ordered",
                        sim.done, n);

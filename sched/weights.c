@@ -9,7 +9,7 @@
 
 #include "sched/cost/cost.h"
 
-enum { LONGEST_RUN = 1000, LONGEST_REGION = 200, NOT_YET = UINT32_MAX };
+enum { LONGEST_REGION = 200, NOT_YET = UINT32_MAX };
 static const double rows_by_runs[] = { 0.8, 1.06 }; /* BW of experts whole, in parts */
 
 /* Of a pass of a sub-chunk on a device. */
@@ -56,7 +56,7 @@ static uint32_t *weigh_runs(const struct sched *s)
             most = p != IR_PASS_B && of[p] > most ? of[p] : most;
     }
     for (uint32_t i = 0; i < n * IR_PASS_COUNT; i++)
-        weight[i] = 1 + (most > 0 ? (uint32_t)(seconds[i] / most * (LONGEST_RUN - 1)) : 0);
+        weight[i] = 1 + (most > 0 ? (uint32_t)(seconds[i] / most * (WEIGHTS_LONGEST - 1)) : 0);
     machine_release(&m);
     mem_free(seconds);
     return weight;
@@ -117,7 +117,7 @@ struct stops {
 
 /* A node that stands on the way behind this one and whose path is not known; IR_NONE: there is none, and stop->behind is known. Borders and
  * sums have no group: they are in that of what comes before them. */
-static uint32_t next_stop(const struct list_plan *list, const struct weights *w, struct stop *stop, uint32_t group)
+static uint32_t next_stop(const struct list_plan *list, struct weights *w, struct stop *stop, uint32_t group)
 {
     const struct ir_dag *d = &list->dag;
     for (; stop->edge < d->out_first[stop->node + 1]; stop->edge++) {
@@ -125,6 +125,7 @@ static uint32_t next_stop(const struct list_plan *list, const struct weights *w,
         const bool inside = list->group[e->to] == group || (!list->group[e->to] && passes_on(&d->nodes.at[e->to]));
         if (!inside || e->kind == IR_EDGE_ORDER)
             continue;
+        w->begins[e->to] = 0;
         if (w->path[e->to] == NOT_YET)
             return e->to;
         stop->behind = w->path[e->to] > stop->behind ? w->path[e->to] : stop->behind;
@@ -159,10 +160,12 @@ void weights_find(const struct sched *s, const struct list_plan *list, struct we
     struct stops stops = { 0 };
     w->takes = mem_alloc((n + 1) * sizeof *w->takes);
     w->path = mem_alloc((n + 1) * sizeof *w->path);
+    w->begins = mem_alloc(n + 1);
     for (uint32_t i = 0; i < n; i++) {
         const struct ir_node *k = &list->dag.nodes.at[i];
         w->takes[i] = k->kind == IR_NODE_RUN ? weigh_run(s, k, runs) : k->cost > 0;
         w->path[i] = NOT_YET;
+        w->begins[i] = list->group[i] != 0;
     }
     weigh_borders(s, &list->dag, w->takes);
     for (uint32_t i = 0; i < n; i++)
@@ -178,4 +181,5 @@ void weights_release(struct weights *w)
 {
     mem_free(w->takes);
     mem_free(w->path);
+    mem_free(w->begins);
 }

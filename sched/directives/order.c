@@ -303,6 +303,7 @@ static bool leads_back(const struct ir_dag *d, uint32_t node, uint32_t number, c
 static void ends(const struct ir_dag *d, const struct members *group, const uint32_t *mark, bool sinks,
                  struct members *out)
 {
+    out->n = 0;
     for (uint32_t i = 0; i < group->n; i++) {
         uint32_t n = group->at[i];
         const uint32_t *first = sinks ? d->out_first : d->in_first, *edge = sinks ? d->out_edge : d->in_edge;
@@ -314,6 +315,24 @@ static void ends(const struct ir_dag *d, const struct members *group, const uint
         if (end)
             vec_add(out, n);
     }
+}
+
+/* Takes out of the sinks of a group that overlaps the BW of what it cuts. They fill what the next group leaves open too, and are done before the
+ * one behind it. */
+static void part_late(const struct collector *g, struct members *sinks, struct members *late)
+{
+    const struct order_group *group = &g->s->groups.at[g->o->first_group + g->group];
+    uint32_t left = 0;
+    late->n = 0;
+    for (uint32_t i = 0; i < sinks->n; i++) {
+        const struct ir_node *n = &g->d->nodes.at[sinks->at[i]];
+        const uint32_t cell = g->s->chunks.subs.at[n->what].chunk * g->s->microbatches + n->mb;
+        if (group->overlaps && n->pass == IR_PASS_BW && !g->s->backward_split[cell])
+            vec_add(late, sinks->at[i]);
+        else
+            sinks->at[left++] = sinks->at[i];
+    }
+    sinks->n = left;
 }
 
 /* Edges from the sinks of the group before to the sources of this one. */
@@ -341,26 +360,30 @@ static enum status collect_group(struct collector *g, struct convexity *v, struc
 static enum status apply(struct collector *g, struct list_plan *list, struct convexity *v, struct err *e)
 {
     struct ir_dag *d = &list->dag;
-    struct members group = { 0 }, sinks = { 0 }, sources = { 0 };
+    struct members group = { 0 }, sinks = { 0 }, sources = { 0 }, late[2] = { { 0 } };
     enum status st = ST_OK;
     g->out = &group;
     g->row_class = IR_NONE;
     for (g->group = 0; g->group < g->o->n_groups; g->group++) {
-        group.n = sources.n = 0;
+        group.n = 0;
         g->number++;
         st = collect_group(g, v, e);
         if (st != ST_OK)
             break;
         note_group(g, list);
         ends(d, &group, g->mark, false, &sources);
-        if (g->group)
+        if (g->group) {
             order_after(d, &sinks, &sources, g->o->number, g->group);
-        sinks.n = 0;
+            order_after(d, &late[g->group % 2], &sources, g->o->number, g->group);
+        }
         ends(d, &group, g->mark, true, &sinks);
+        part_late(g, &sinks, &late[g->group % 2]);
     }
     vec_free(&group);
     vec_free(&sinks);
     vec_free(&sources);
+    vec_free(&late[0]);
+    vec_free(&late[1]);
     return st;
 }
 
