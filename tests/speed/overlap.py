@@ -6,9 +6,11 @@ machine whose all-to-alls are alone on their links: the step with the program gi
 ("peak"); the shares of the all-to-alls that are hidden in steady state and over the step; the peak of the rank that takes most beside the one by default.
 The bound is computed here, from the order of passes (piper plan --csv) and the times of kernels (piper plan --dump), by no code of the
 simulator. It is the longer of (a) the step of that order with all-to-alls of length 0, where a pair takes as long as both of its passes compute,
-plus the all-to-alls of the passes outside of pairs on its longest path, and (b) what the busiest stream of all-to-alls has to carry.
---weights prints instead how far from the best of them orders by other weights of an all-to-all are, in a scheduler of its own;
---search how far from the longer of its two streams the best order of a pair is that simulated annealing finds, and the one by weights.
+plus the all-to-alls of the passes outside of pairs on its longest path, and (b) what the busiest stream of all-to-alls has to carry. Of passes is
+the longest path where a pair takes as long as the longer of its streams, a forward as both, and a backward hides what its BW can.
+--weights prints instead how far from the best of them orders by other weights of an all-to-all are, in a scheduler of its own, where a rank runs one
+pair after the other; --search how far from the longer of its two streams the best order of a pair is that simulated annealing finds, with and
+without BW that stand in the pair behind, and the one of that scheduler.
 """
 import argparse
 import heapq
@@ -103,7 +105,7 @@ def rows_of(csv):
 
 
 def bound(rows, times):
-    """(a), (b)."""
+    """(a), (b), of passes."""
     stages = len(times)
     share = {"F": ("F", 1), "B": ("B", 1), "I": ("B", 0.5), "W": ("B", 0.5)}
 
@@ -120,27 +122,36 @@ def bound(rows, times):
             return [(s, "I", m)]
         return [(s, "F", m)] + ([(s + 1, "gradient", m)] if s % stages < stages - 1 else [])
 
-    done, at, free = {}, [0] * len(rows), [(0.0, 0.0)] * len(rows)  # (time, all-to-alls on the path to it)
-    left = sum(len(r) for r in rows)
-    while left:
-        before = left
-        for r, row in enumerate(rows):
-            while at[r] < len(row) and all(k in done for c in row[at[r]] for k in needs(*c)):
-                group = row[at[r]]
-                begin = max([free[r]] + [done[k] for c in group for k in needs(*c)])
-                alone = len(group) == 1
-                end = (begin[0] + sum(computes(s, x) for s, x, _ in group),
-                       begin[1] + sum(travels(s, x) for s, x, _ in group if alone))
-                for s, x, m in group:
-                    done[s, x, m] = end
-                    if x in "BI":
-                        done[s, "gradient", m] = end
-                free[r], at[r], left = end, at[r] + 1, left - 1
-        assert left < before, "this order can never run"
-    ends = [sum(t["end"] for t in of) + min(t["reduces"] for t in of)
-            for of in ([times[s] for s in {s % stages for g in row for s, _, _ in g}] for row in rows)]
-    longest = max((f[0] + e, f[1]) for f, e in zip(free, ends))
-    return sum(longest), max(sum(travels(s, x) for g in row for s, x, _ in g) for row in rows)
+    def by_path(group):
+        """Computing, and all-to-alls on the path."""
+        return sum(computes(s, x) for s, x, _ in group), sum(travels(s, x) for s, x, _ in group if len(group) == 1)
+
+    def by_pass(group):
+        compute, travel = sum(computes(s, x) for s, x, _ in group), sum(travels(s, x) for s, x, _ in group)
+        hides = compute if len(group) > 1 else compute / 2 if group[0][1] == "B" else 0
+        return max(compute, compute - hides + travel), 0.0
+
+    def longest(takes):
+        done, at, free = {}, [0] * len(rows), [(0.0, 0.0)] * len(rows)
+        left = sum(len(r) for r in rows)
+        while left:
+            before = left
+            for r, row in enumerate(rows):
+                while at[r] < len(row) and all(k in done for c in row[at[r]] for k in needs(*c)):
+                    group = row[at[r]]
+                    begin = max([free[r]] + [done[k] for c in group for k in needs(*c)])
+                    end = tuple(map(sum, zip(begin, takes(group))))
+                    for s, x, m in group:
+                        done[s, x, m] = end
+                        if x in "BI":
+                            done[s, "gradient", m] = end
+                    free[r], at[r], left = end, at[r] + 1, left - 1
+            assert left < before, "this order can never run"
+        ends = [sum(t["end"] for t in of) + min(t["reduces"] for t in of)
+                for of in ([times[s] for s in {s % stages for g in row for s, _, _ in g}] for row in rows)]
+        return sum(max((f[0] + e, f[1]) for f, e in zip(free, ends)))
+
+    return longest(by_path), max(sum(travels(s, x) for g in row for s, x, _ in g) for row in rows), longest(by_pass)
 
 
 # ---- the grid -------------------------------------------------------------------------------------------------------------
@@ -157,7 +168,7 @@ def peak(out):
 
 def grid(o):
     print("| kind | pp | microbatches | ratio | before, ms | by default | with memory | peak | bound, ms | over it | "
-          "hidden, steady | hidden, step |\n|" + "---|" * 12)
+          "over that of passes | hidden, steady | hidden, step |\n|" + "---|" * 13)
     worst = 0.0
     for kind in o.kinds:
         for pp in o.pp:
@@ -175,11 +186,12 @@ def grid(o):
                         before = job.simulate(o.before, bandwidth)["step_seconds"] if o.before else 0.0
                         out = Job(at, kind, pp, microbatches, peak=1e5).simulate(o.piper, bandwidth)
                         step = out["step_seconds"]
-                        limit = max(bound(rows, pass_times(at, o.piper, LAYERS * pp, stages, bandwidth))) if paired else 0.0
+                        limits = bound(rows, pass_times(at, o.piper, LAYERS * pp, stages, bandwidth)) if paired else ()
+                        over = [f"{100 * (step / x - 1):.1f}%" for x in (max(limits[:2]), limits[2])] if paired else ["-", "-"]
                         worst = max(worst, default["step_seconds"] / before, step / before) if before else worst
                         print(f"| {kind} | {pp} | {microbatches} | {ratio} | {1e3 * before:.1f} | "
                               f"{1e3 * default['step_seconds']:.1f} | {1e3 * step:.1f} | {peak(out) / peak(default):.3f} | "
-                              f"{1e3 * limit:.1f} | {f'{100 * (step / limit - 1):.1f}%' if limit else '-'} | "
+                              f"{f'{1e3 * max(limits[:2]):.1f}' if paired else '-'} | {over[0]} | {over[1]} | "
                               f"{hidden(out['mean']['steady_state'])} | {hidden(out['mean'])} |", flush=True)
     if worst:
         print(f"\nThe longest step beside the one before: {worst:.3f}.")
@@ -218,50 +230,103 @@ def pair(shape, layers, pieces=3):
     return t
 
 
-def schedule(t, travels, place=None):
-    """List scheduling by the longest path, or in a given order: the end, and the order of each stream."""
-    after = {k: [x for x in t if k in t[x][2]] for k in t}
-    takes = {k: travels if v[1] is None else v[1] for k, v in t.items()}
-    path = {}
-
-    def find(k):
-        if k not in path:
-            path[k] = takes[k] + max((find(x) for x in after[k]), default=0)
-        return path[k]
-
-    for k in t:
-        find(k)
-    missing, ready, busy, order = {k: len(v[2]) for k, v in t.items()}, {"c": [], "n": []}, {"c": 0, "n": 0}, {"c": [], "n": []}
-    for k in t:
-        if not missing[k]:
-            ready[t[k][0]].append(k)
-    events, now = [], 0.0
-    while True:
-        for stream in "cn":
-            if busy[stream] or not ready[stream]:
-                continue
-            k = min(ready[stream], key=lambda x: place[x] if place else (-path[x], x))
-            if place and place[k] != len(order[stream]):
-                continue
-            ready[stream].remove(k)
-            order[stream].append(k)
-            busy[stream] = 1
-            heapq.heappush(events, (now + takes[k], k))
-        if not events:
-            return now, order
-        now = events[0][0]
-        while events and events[0][0] == now:
-            k = heapq.heappop(events)[1]
-            busy[t[k][0]] = 0
-            for x in after[k]:
-                missing[x] -= 1
-                if not missing[x]:
-                    ready[t[x][0]].append(x)
-
-
 def sizes(t):
     """Computation of a pair, and how many all-to-alls it has."""
     return sum(v[1] for v in t.values() if v[1]), sum(v[1] is None for v in t.values())
+
+
+def durations(t, travels):
+    return {k: travels if v[1] is None else v[1] for k, v in t.items()}
+
+
+ROW = 12
+
+
+def row(t):
+    """Pairs one after the other: both passes of one before those of the next, its BW before those of the one behind. What each run needs."""
+    begins = [k for k, v in t.items() if not v[2]]
+    ends = [k for k in t if k[0] != "W" and not any(k in v[2] for x, v in t.items() if x[0] != "W")]
+    late = [k for k in t if k[0] == "W"]
+    return {(k, i): [(x, i) for x in v[2]] + [(x, i - 1) for x in ends if k in begins and i] +
+            [(x, i - 2) for x in late if k in begins and i > 1] for i in range(ROW) for k, v in t.items()}
+
+
+def place(t, travels):
+    """List scheduling by the longest path of a row, whose BW fill what is left open: the order of each stream."""
+    takes, needs, path = durations(t, travels), row(t), {}
+    after = {k: [] for k in needs}
+    for k, of in needs.items():
+        for x in of:
+            after[x].append(k)
+    missing = {k: len(of) for k, of in needs.items()}
+
+    def find(k):
+        if k not in path:
+            path[k] = takes[k] + max((find(x) for x in t if k in t[x][2]), default=0)
+        return path[k]
+
+    ready, busy, order = {"c": [], "n": [], "fill": []}, {"c": 0.0, "n": 0.0}, {"c": [], "n": []}
+
+    def begin(stream, ready, k, now):
+        ready.remove(k)
+        order[stream].append(k)
+        busy[stream] = now + takes[k[0]]
+        heapq.heappush(events, (busy[stream], k))
+
+    def fits(now):
+        """As in sched/sequence.c, next_run()."""
+        travel = [busy["n"] - now] if busy["n"] > now else []
+        travel += [takes[k[0]] for k in ready["n"]]
+        hole, last = (travel or [math.inf])[0], sum(travel)
+        inside = [k for k in ready["fill"] if takes[k[0]] <= hole]
+        best = max(inside, key=lambda k: (takes[k[0]], -k[1], k[0])) if inside else min(ready["fill"], key=lambda k: (takes[k[0]], k[1], k[0]))
+        waits = travel and takes[best[0]] > last and sum(takes[k[0]] for k in ready["fill"]) <= max(v[1] or 0 for v in t.values())
+        return None if waits else best
+
+    def first(of):
+        return min(of, key=lambda k: (k[1], -find(k[0]), k[0]))
+
+    def add(k):
+        ready["fill" if k[0][0] == "W" else t[k[0]][0]].append(k)
+
+    for k in needs:
+        if not missing[k]:
+            add(k)
+    events, now = [], 0.0
+    while True:
+        if busy["n"] <= now and ready["n"]:
+            begin("n", ready["n"], first(ready["n"]), now)
+        if busy["c"] <= now and ready["c"]:
+            begin("c", ready["c"], first(ready["c"]), now)
+        if busy["c"] <= now and ready["fill"] and fits(now):
+            begin("c", ready["fill"], fits(now), now)
+        if not events:
+            return order
+        now = events[0][0]
+        while events and events[0][0] == now:
+            k = heapq.heappop(events)[1]
+            for x in after[k]:
+                missing[x] -= 1
+                if not missing[x]:
+                    add(x)
+
+
+def period(needs, takes, order):
+    """How long a pair of a row takes whose streams run in this order, without the first and the last ones; None: they wait for each other."""
+    done, at, free = {}, {"c": 0, "n": 0}, {"c": 0.0, "n": 0.0}
+    moved = True
+    while moved:
+        moved = False
+        for stream in "cn":
+            while at[stream] < len(order[stream]) and all(k in done for k in needs[order[stream][at[stream]]]):
+                k = order[stream][at[stream]]
+                free[stream] = done[k] = max([free[stream]] + [done[x] for x in needs[k]]) + takes[k[0]]
+                at[stream] += 1
+                moved = True
+    if len(done) < len(needs):
+        return None
+    ends = [max(v for k, v in done.items() if k[1] == i and k[0][0] != "W") for i in (3, ROW - 3)]
+    return (ends[1] - ends[0]) / (ROW - 6)
 
 
 def weights():
@@ -272,10 +337,9 @@ def weights():
         for layers in (1, 2, 4):
             t = pair(shape, layers)
             compute, n = sizes(t)
+            orders, needs = {w: place(t, w * compute / n) for w in tried}, row(t)
             for ratio in ratios:
-                takes, step = {k: compute * ratio / n if v[1] is None else v[1] for k, v in t.items()}, {}
-                for w in tried:
-                    step[w] = length(t, takes, schedule(t, w * compute / n)[1])
+                step = {w: period(needs, durations(t, compute * ratio / n), orders[w]) for w in tried}
                 for w in tried:
                     over[w].append(step[w] / min(step.values()) - 1)
                     least[w].append(step[w] / (compute * max(1.0, ratio)) - 1)
@@ -283,41 +347,46 @@ def weights():
         print(f"| {w} | {100 * sum(over[w]) / len(over[w]):.1f}% | {100 * max(over[w]):.0f}% | {100 * sum(least[w]) / len(least[w]):.1f}% |")
 
 
-def length(t, takes, order):
-    """Of a pair whose streams run in this order; None: they wait for each other."""
-    done, at, free = {}, {"c": 0, "n": 0}, {"c": 0.0, "n": 0.0}
-    moved = True
-    while moved:
-        moved = False
-        for stream in "cn":
-            while at[stream] < len(order[stream]) and all(k in done for k in t[order[stream][at[stream]]][2]):
-                k = order[stream][at[stream]]
-                free[stream] = done[k] = max([free[stream]] + [done[x] for x in t[k][2]]) + takes[k]
-                at[stream] += 1
-                moved = True
-    return max(free.values()) if len(done) == len(t) else None
+def repeated(order, late):
+    """The order of a pair, of a row: late are the BW that stand in the pair behind."""
+    return {s: [(k, i - (k in late)) for i in range(ROW + 1) for k in order[s] if 0 <= i - (k in late) < ROW] for s in "cn"}
 
 
-def search(iterations=8000):
-    print("| layers | ratio | pieces of the BW of experts | by weights | best found |\n|---|---|---|---|---|")
+def anneal(t, travels, moves, rows, rng):
+    """The shortest pair that is found; rows: BW may stand in the pair behind."""
+    needs, takes = row(t), durations(t, travels)
+    least, found = sum(v[1] or 0 for v in t.values()), []
+    for weight in (1.0, 0.8):
+        n = sizes(t)[1]
+        order = {s: [k for k, i in of if i == 0] for s, of in place(t, weight * least / n).items()}
+        late, now = set(), period(needs, takes, repeated(order, set()))
+        found.append(now)
+        for i in range(moves):
+            stream, then_late = rng.choice("cccn"), set(late)
+            of = list(order[stream])
+            k = of.pop(rng.randrange(len(of)))
+            of.insert(rng.randrange(len(of) + 1), k)
+            if rows and k[0] == "W" and rng.random() < 0.5:
+                then_late ^= {k}
+            then_order = {**order, stream: of}
+            then = period(needs, takes, repeated(then_order, then_late))
+            if then and (then <= now or rng.random() < math.exp((now - then) / (0.008 * least * (1 - i / moves) + 1e-9))):
+                order, late, now = then_order, then_late, then
+                found.append(now)
+    return min(found)
+
+
+def search(moves=6000):
+    print("| layers | ratio | best alone | best in a row | by weights, in a row |\n|---|---|---|---|---|")
     shape, rng = SHAPES["as above"], random.Random(1)
-    for layers, ratio, pieces in ((2, 0.8, 1), (2, 1.0, 1), (4, 0.8, 1), (4, 1.0, 1), (2, 0.8, 3), (2, 1.0, 3), (4, 0.8, 3), (4, 1.0, 3)):
-        t = pair(shape, layers, pieces)
-        compute, n = sizes(t)
-        takes = {k: compute * ratio / n if v[1] is None else v[1] for k, v in t.items()}
-        least, orders = compute * max(1.0, ratio), [schedule(t, w * compute / n)[1] for w in (1.06, 0.8)]
-        weights = best = length(t, takes, orders[0])
-        for order in orders:
-            now = length(t, takes, order)
-            for i in range(iterations):
-                stream = rng.choice("cccn")
-                changed = list(order[stream])
-                changed.insert(rng.randrange(len(changed)), changed.pop(rng.randrange(len(changed))))
-                then = length(t, takes, {**order, stream: changed})
-                if then and (then <= now or rng.random() < math.exp((now - then) / (0.008 * least * (1 - i / iterations) + 1e-9))):
-                    order, now = {**order, stream: changed}, then
-                    best = min(best, now)
-        print(f"| {layers} | {ratio} | {pieces} | {100 * (weights / least - 1):.1f}% | {100 * (best / least - 1):.1f}% |", flush=True)
+    for layers in (1, 2, 4):
+        for ratio in (0.8, 1.0):
+            t = pair(shape, layers)
+            compute, n = sizes(t)
+            travels = compute * ratio / n
+            of = (anneal(t, travels, moves, False, rng), anneal(t, travels, moves, True, rng),
+                  period(row(t), durations(t, travels), place(t, compute / n)))
+            print(f"| {layers} | {ratio} | " + " | ".join(f"{100 * (x / compute - 1):.1f}%" for x in of) + " |", flush=True)
 
 
 def main():
