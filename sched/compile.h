@@ -159,7 +159,8 @@ struct sched {
     struct js peak_js;      /* where */
     bool order_checked;     /* the user's order can run */
     bool uncut;             /* B stays whole in groups that overlap */
-    uint32_t waiting;       /* BW of these groups that may wait on a class at once */
+    uint32_t waiting;       /* BW of these groups that may wait on a class at once, */
+    bool carries;           /* in the next group too */
     uint8_t *stream_used;   /* by stream: some class that was lowered has it */
     struct list_plan train, eval;
 };

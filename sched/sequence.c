@@ -318,13 +318,18 @@ static bool fills_better(const struct simulation *sim, uint32_t a, uint32_t b, d
     return takes[a] != takes[b] ? (takes[a] > takes[b]) == fits : before(sim, BY_PRIORITY, a, b);
 }
 
-/* Is it better to let BW wait than to begin this one? Where something else is ready, as long as few wait; else where it would hold up what
- * comes next for longer than there is something to travel, so that the stream stood still, and there is no more to do than a long run. */
-static bool fill_waits(const struct simulation *sim, uint32_t class_id, uint32_t takes, double travels)
+/* Is it better to let BW wait than to begin this one? Where something else is ready, as long as few wait, and that is in its group, or BW may wait
+ * in the next one; else where it would hold up what comes next for longer than there is something to travel, so that the stream stood still, and
+ * there is no more to do than a long run. */
+static bool fill_waits(const struct simulation *sim, uint32_t class_id, uint32_t node, double travels)
 {
+    const struct ready *ready = &sim->ready[class_id];
     if (sim->fill[class_id].n > sim->s->waiting)
         return false;
-    return sim->ready[class_id].n || (travels > 0 && takes > travels && sim->backlog[class_id] <= WEIGHTS_LONGEST);
+    if (!ready->n)
+        return travels > 0 && sim->w.takes[node] > travels && sim->backlog[class_id] <= WEIGHTS_LONGEST;
+    const uint32_t next = ready->at[0], group = sim->gates.group[next];
+    return sim->s->carries || (sim->w.path[next] && (!group || group == sim->gates.group[node]));
 }
 
 /* What a class runs next; IR_NONE: nothing is ready, or worth to be begun. */
@@ -337,7 +342,7 @@ static uint32_t next_run(struct simulation *sim, uint32_t class_id, double t)
         for (uint32_t i = 1; i < fill->n; i++)
             k = fills_better(sim, fill->at[i], fill->at[k], h.first - t) ? i : k;
         const uint32_t node = fill->at[k];
-        if (!fill_waits(sim, class_id, sim->w.takes[node], h.last - t)) {
+        if (!fill_waits(sim, class_id, node, h.last - t)) {
             fill->at[k] = fill->at[--fill->n];
             sim->backlog[class_id] -= sim->w.takes[node];
             return node;

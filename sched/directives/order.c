@@ -317,22 +317,24 @@ static void ends(const struct ir_dag *d, const struct members *group, const uint
     }
 }
 
-/* Takes out of the sinks of a group that overlaps the BW of what it cuts. They fill what the next group leaves open too, and are done before the
- * one behind it. */
-static void part_late(const struct collector *g, struct members *sinks, struct members *late)
+/* Takes the BW of what a group cuts that overlaps out of it. They fill what the next group leaves open too, and are done before the one behind. */
+static void part_late(const struct collector *g, struct members *group, struct members *late)
 {
-    const struct order_group *group = &g->s->groups.at[g->o->first_group + g->group];
+    const struct order_group *of = &g->s->groups.at[g->o->first_group + g->group];
     uint32_t left = 0;
     late->n = 0;
-    for (uint32_t i = 0; i < sinks->n; i++) {
-        const struct ir_node *n = &g->d->nodes.at[sinks->at[i]];
+    for (uint32_t i = 0; i < group->n; i++) {
+        const uint32_t node = group->at[i];
+        const struct ir_node *n = &g->d->nodes.at[node];
         const uint32_t cell = g->s->chunks.subs.at[n->what].chunk * g->s->microbatches + n->mb;
-        if (group->overlaps && n->pass == IR_PASS_BW && !g->s->backward_split[cell])
-            vec_add(late, sinks->at[i]);
-        else
-            sinks->at[left++] = sinks->at[i];
+        if (of->overlaps && n->pass == IR_PASS_BW && !g->s->backward_split[cell]) {
+            vec_add(late, node);
+            g->mark[node] = 0;
+        } else {
+            group->at[left++] = node;
+        }
     }
-    sinks->n = left;
+    group->n = left;
 }
 
 /* Edges from the sinks of the group before to the sources of this one. */
@@ -376,8 +378,8 @@ static enum status apply(struct collector *g, struct list_plan *list, struct con
             order_after(d, &sinks, &sources, g->o->number, g->group);
             order_after(d, &late[g->group % 2], &sources, g->o->number, g->group);
         }
+        part_late(g, &group, &late[g->group % 2]);
         ends(d, &group, g->mark, true, &sinks);
-        part_late(g, &sinks, &late[g->group % 2]);
     }
     vec_free(&group);
     vec_free(&sinks);
