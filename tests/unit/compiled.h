@@ -21,6 +21,7 @@ enum compiled_model {
     MODEL_BRANCH,
     MODEL_OLMO2,
     MODEL_TIED,
+    MODEL_TIES,
     MODEL_FROZEN,
     MODEL_FILES
 };
@@ -30,7 +31,7 @@ enum compiled_model {
 static const char *const model_files[MODEL_FILES] = {
     [MODEL_LLAMA] = "llama.json",       [MODEL_GPT2] = "gpt2.json",     [MODEL_MOE] = "qwen3_moe.json",
     [MODEL_DROPLESS] = "dropless.json", [MODEL_BRANCH] = "branch.json", [MODEL_OLMO2] = "olmo2.json",
-    [MODEL_TIED] = "tied.json",         [MODEL_FROZEN] = "llama.json",
+    [MODEL_TIED] = "tied.json",         [MODEL_TIES] = "ties.json",     [MODEL_FROZEN] = "llama.json",
 };
 
 struct compiled {

@@ -129,13 +129,54 @@ EXAMPLE(holders_are_parts_of_the_rank_class)
             return held_by(b, nth, g);
     return false;
 }
+/* The rank class at the other end of messages; PLAN_NONE: there is no message. */
+static uint32_t peers(const struct plan_builder *b)
+{
+    const uint32_t send = nth_op(b, PLAN_SEND, 0), i = send != PLAN_NONE ? send : nth_op(b, PLAN_RECV, 0);
+    return i == PLAN_NONE ? PLAN_NONE : b->instrs.at[i].peer_set;
+}
+/* A group of them alone; PLAN_NONE. */
+static uint32_t group_of_peers(struct plan_builder *b)
+{
+    const uint32_t set = peers(b);
+    if (set == PLAN_NONE)
+        return PLAN_NONE;
+    vec_add(&b->groups, ((struct plan_group){ PLAN_GROUP_UNION, set, 1 }));
+    return b->groups.n - 1;
+}
 EXAMPLE(holders_are_another_rank_class)
 {
-    const uint32_t i = nth_op(b, PLAN_SEND, 0) != PLAN_NONE ? nth_op(b, PLAN_SEND, 0) : nth_op(b, PLAN_RECV, 0);
-    if (i == PLAN_NONE)
+    const uint32_t group = group_of_peers(b);
+    return group != PLAN_NONE && held_by(b, nth, group);
+}
+EXAMPLE(another_rank_class_shares_the_sequences)
+{
+    const uint32_t group = b->h.share && nth == 0 ? group_of_peers(b) : PLAN_NONE;
+    if (group == PLAN_NONE || b->sets.at[b->groups.at[group].first_set].size != b->h.share)
         return false;
-    vec_add(&b->groups, ((struct plan_group){ PLAN_GROUP_UNION, b->instrs.at[i].peer_set, 1 }));
-    return held_by(b, nth, b->groups.n - 1);
+    b->h.share_group = group;
+    return true;
+}
+/* Each rank of the class shards with one of another class. */
+EXAMPLE(a_zero_group_over_two_rank_classes)
+{
+    const uint32_t other = peers(b), n = b->sets.at[b->h.devices].size;
+    for (uint32_t i = 0; i < b->buckets.n && other != PLAN_NONE; i++) {
+        if (b->buckets.at[i].zero_group != 2 || nth-- > 0)
+            continue;
+        for (uint32_t k = 0; k < n; k++) {
+            const uint32_t sets[2] = { b->h.devices, other };
+            vec_add(&b->sets, ((struct plan_set){ b->ranges.n, 2, 2 }));
+            for (uint32_t s = 0; s < 2; s++) {
+                const struct plan_range r = b->ranges.at[b->sets.at[sets[s]].first_range];
+                vec_add(&b->ranges, ((struct plan_range){ r.start + k * r.stride, 0, 1 }));
+            }
+        }
+        vec_add(&b->groups, ((struct plan_group){ PLAN_GROUP_EACH, b->sets.n - n, n }));
+        b->buckets.at[i].shard = b->groups.n - 1;
+        return true;
+    }
+    return false;
 }
 /* Two parameters of a bucket change their places. */
 EXAMPLE(pieces_change_places)
@@ -254,6 +295,27 @@ EXAMPLE(counts_of_two_layers)
         }
     return false;
 }
+/* Rows that have come to their experts are sent once more, by an exchange of round 0 and its further rounds, as if they were at home. */
+EXAMPLE(rows_are_sent_on)
+{
+    for (uint32_t x = 0; x < b->instrs.n; x++)
+        for (uint32_t i = 0; i < x && b->instrs.at[x].op == PLAN_TO_EXPERTS && plan_is_extra(&b->instrs.at[x]); i++)
+            for (uint32_t k = 0; k < i; k++) {
+                const struct plan_instr *first = &b->instrs.at[k], *again = &b->instrs.at[i];
+                if (first->op != PLAN_TO_EXPERTS || again->op != PLAN_TO_EXPERTS || plan_is_extra(first) ||
+                    plan_is_extra(again) || first->what != again->what || first->mb != again->mb ||
+                    base(b, i, 0)->buffer != base(b, x, 0)->buffer || mutant_list(b, k) != mutant_list(b, x) ||
+                    nth-- > 0)
+                    continue;
+                const uint32_t came = base(b, k, 1)->buffer;
+                own_place(b, came);
+                bind(b, i, 0, came);
+                bind(b, x, 0, came);
+                serialize(b);
+                return true;
+            }
+    return false;
+}
 
 /* ---- pieces, rings ---- */
 
@@ -332,6 +394,41 @@ EXAMPLE(keys_of_another_member_are_read)
                 serialize(b);
                 return true;
             }
+    return false;
+}
+/* They are sent otherwise than by a shift. */
+EXAMPLE(keys_of_another_member_are_sent)
+{
+    for (uint32_t s = 0; s < b->instrs.n; s++)
+        for (uint32_t i = s + 1; b->instrs.at[s].op == PLAN_SHIFT && i < b->instrs.n; i++) {
+            const struct plan_instr *in = &b->instrs.at[i];
+            const uint32_t to = base(b, s, 1)->buffer;
+            if (!is_collective(b, i) || in->op == PLAN_SHIFT || mutant_list(b, i) != mutant_list(b, s) ||
+                !in->n_bases || base(b, i, 0)->arena != ARENA_WORK || !(base(b, i, 0)->access & PLAN_READ) ||
+                b->buffers.at[to].bytes < b->buffers.at[base(b, i, 0)->buffer].bytes || nth-- > 0)
+                continue;
+            own_place(b, to);
+            bind(b, i, 0, to);
+            serialize(b);
+            return true;
+        }
+    return false;
+}
+/* Gradients are shifted to the last piece before the piece in between has added to them. */
+EXAMPLE(gradients_travel_before_their_piece)
+{
+    for (uint32_t s = 1; s < b->instrs.n; s++) {
+        uint32_t i = s - 1;
+        if (b->instrs.at[s].op != PLAN_SHIFT || b->buffers.at[base(b, s, 0)->buffer].role != SLOT_RING)
+            continue;
+        while (b->instrs.at[i].op == PLAN_SHIFT)
+            i--;
+        if (b->instrs.at[i].op != PLAN_RUN || !b->instrs.at[i].count || nth-- > 0)
+            continue;
+        mutant_move(b, s, i);
+        serialize(b);
+        return true;
+    }
     return false;
 }
 /* Of the two halves of a gradient the second one is summed first. */
@@ -556,6 +653,8 @@ const struct mutant mutants_of_rules[] = {
     MUTANT(a_bucket_without_a_snapshot, "shards", 200),
     MUTANT(holders_are_parts_of_the_rank_class, "holders", 20),
     MUTANT(holders_are_another_rank_class, "holders", 40),
+    MUTANT(another_rank_class_shares_the_sequences, "binding", 2),
+    MUTANT(a_zero_group_over_two_rank_classes, "holders", 4),
     MUTANT(pieces_change_places, "shards", 100),
     MUTANT(a_program_over_another_group, "binding", 20),
     MUTANT(communicates_another_type, "layout", 400),
@@ -563,11 +662,14 @@ const struct mutant mutants_of_rules[] = {
     MUTANT(two_buckets_are_reduced_together, "reduce", 4),
     MUTANT(exchanges_two_kinds, "value", 4),
     MUTANT(counts_of_two_layers, "value", 40),
+    MUTANT(rows_are_sent_on, "layout", 2),
     MUTANT(a_piece_more, "program", 20),
     MUTANT(a_piece_comes_again, "value", 8),
     MUTANT(numbers_come_early, "value", 8),
     MUTANT(a_ring_of_another_microbatch, "value", 8),
     MUTANT(keys_of_another_member_are_read, "layout", 8),
+    MUTANT(keys_of_another_member_are_sent, "layout", 8),
+    MUTANT(gradients_travel_before_their_piece, "value", 8),
     MUTANT(halves_in_another_order, "gradient", 8),
     MUTANT(a_frozen_bucket_is_updated, "update", 8),
     MUTANT(a_backward_of_frozen_weights, "program", 8),

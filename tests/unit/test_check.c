@@ -193,6 +193,32 @@ static void mutate_channel_order(struct job *j) /* stage 1 before stage 0, in on
             in->peer_set = SET_ALL;
     }
 }
+/* Stage 1 has one rank fewer than stage 0, whose ranks send to it one by one. */
+static void mutate_classes_of_two_sizes(struct job *j)
+{
+    for (uint32_t s = 0; s < 2; s++)
+        for (uint32_t set = SET_ME; set < SET_COUNT; set++)
+            if (set == SET_ALL + 1 || (s == 1 && set == SET_ME)) {
+                j->b[s].ranges.at[set].count--;
+                j->b[s].sets.at[set].size--;
+            }
+    j->b[0].h.world = j->b[1].h.world = 3;
+}
+static void mutate_each_of_parts(struct job *j) /* one rank of each stage, by itself */
+{
+    struct plan_builder *b = &j->b[1];
+    for (uint32_t rank = 0; rank < 2; rank++) {
+        vec_add(&b->ranges, ((struct plan_range){ rank, 0, 1 }));
+        vec_add(&b->sets, ((struct plan_set){ b->ranges.n - 1, 1, 1 }));
+    }
+    vec_add(&b->groups, ((struct plan_group){ PLAN_GROUP_EACH, b->sets.n - 2, 2 }));
+}
+static void mutate_channel_of_others(struct job *j) /* stage 0 knows the communicator of stage 1 */
+{
+    struct plan_builder *a = &j->b[0];
+    vec_add(&a->groups, ((struct plan_group){ PLAN_GROUP_UNION, SET_ALL + 1, 1 }));
+    vec_add(&a->channels, ((struct plan_channel){ 2, a->groups.n - 1, STREAM_DP }));
+}
 MUTATION(channel_stream, instr(a, PLAN_ALL_REDUCE, 0)->stream = STREAM_COMPUTE)
 MUTATION(compute_stream, a->instrs.at[find_run(a, IR_PASS_F, 0)].stream = STREAM_DP)
 MUTATION(channel_members, (a->groups.at[GROUP_ALL].n_sets = 1))
@@ -423,6 +449,17 @@ static void mutate_no_kernel(struct job *j)
     a->programs.at[2].first_kernel--;
 }
 
+/* A forward would write gradients where its tokens stand; none of its kernels does. */
+static void mutate_gradients_of_no_bucket(struct job *j)
+{
+    struct plan_builder *a = &j->b[0];
+    struct plan_slot *s = &a->slots.at[a->programs.at[0].first_slot + SLOT_G];
+    s->bytes = JOB_TOKENS;
+    s->access = PLAN_READ;
+    for (uint32_t mb = 0; mb < JOB_MB; mb++)
+        *run_base(a, IR_PASS_F, mb, SLOT_G) = *run_base(a, IR_PASS_F, mb, SLOT_X);
+}
+
 static const struct mutation mutations[] = {
 #define M(stages, dp, rule, name)              \
     {                                          \
@@ -443,12 +480,15 @@ static const struct mutation mutations[] = {
     M(2, 2, "replica", load_permuted),
     M(2, 2, "binding", half_a_class),
     M(2, 2, "binding", exchange),
+    M(2, 2, "binding", classes_of_two_sizes),
     M(2, 2, "channel", channel_stream),
     M(2, 2, "channel", compute_stream),
     M(2, 2, "channel", channel_members),
     M(2, 2, "channel", channel_order),
     M(2, 2, "channel", channel_shared),
     M(2, 2, "channel", each_not_whole),
+    M(2, 2, "channel", each_of_parts),
+    M(2, 2, "channel", channel_of_others),
     M(1, 1, "shards", parameter_twice),
     M(1, 1, "shards", piece_short),
     M(1, 1, "shards", piece_moved),
@@ -551,6 +591,7 @@ static const struct mutation mutations[] = {
     M(1, 1, "cover", no_backward),
     M(1, 1, "value", same_microbatch),
     M(1, 1, "first", no_kernel),
+    M(1, 1, "first", gradients_of_no_bucket),
     M(1, 1, "cover", backward_twice),
     M(1, 1, "cover", eval_forgotten),
 };

@@ -83,6 +83,8 @@ static const struct job {
                  "\"kind\":\"dualpipe\",\"microbatches\":4,\"peak\":1000}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2,\"zero\":2},{\"op\":\"schedule\","
                  "\"kind\":\"1f1b\",\"microbatches\":2,\"peak\":1000}]" },
+    { MODEL_TIES, "[{\"op\":\"layout\",\"pp\":2,\"dp\":2},{\"op\":\"schedule\",\"kind\":\"gpipe\","
+                  "\"microbatches\":2}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"dp\":2,\"zero\":1}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"dp\":2,\"ep\":2}]" },
 };
