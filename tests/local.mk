@@ -132,7 +132,8 @@ tests_mutants_plans_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 tests_mutants_plans_LDFLAGS = $(piper_LDFLAGS)
 tests_mutants_plans_LDADD = $(piper_LDADD)
 LONG_TESTS += tests/mutants/plans_all.sh
-# Faults put into the code, and the tests that see them: sh tests/mutants/faults.sh
+# Faults put into the code, and the tests that see them: sh tests/mutants/faults.sh; make sees to it that their lines are there.
+SCRIPT_TESTS += tests/mutants/fault_lines.sh
 EXTRA_DIST += tests/mutants/PLANS.md tests/mutants/faults tests/mutants/faults.sh tests/mutants/refused tests/mutants/table.awk
 LONG_TESTS += tests/mutants/refused.sh
 tests/mutants/faults tests/mutants/refused: ; # make knows how to make them from their scripts, and did
