@@ -431,6 +431,29 @@ EXAMPLE(gradients_travel_before_their_piece)
     }
     return false;
 }
+/* Keys come a second time, over what a later piece goes on with. */
+EXAMPLE(keys_come_over_what_a_piece_left)
+{
+    for (uint32_t s = 0; s < b->instrs.n; s++) {
+        uint32_t i = s;
+        while (b->instrs.at[s].op == PLAN_SHIFT && b->instrs.at[i].op == PLAN_SHIFT)
+            i++;
+        for (uint32_t k = 0; i > s && k < b->instrs.at[i].n_bases; k++) {
+            const struct plan_base *x = base(b, i, k);
+            const struct plan_buffer *left = &b->buffers.at[x->buffer];
+            struct plan_buffer again = b->buffers.at[base(b, s, 1)->buffer];
+            if (x->arena != ARENA_WORK || !(x->access & PLAN_WRITE) || left->role == SLOT_RING ||
+                left->bytes < again.bytes || nth-- > 0)
+                continue;
+            again.offset = left->offset;
+            vec_add(&b->buffers, again);
+            copy_before(b, s, s + 1);
+            bind(b, s + 1, 1, b->buffers.n - 1);
+            return true;
+        }
+    }
+    return false;
+}
 /* Of the two halves of a gradient the second one is summed first. */
 EXAMPLE(halves_in_another_order)
 {
@@ -668,6 +691,7 @@ const struct mutant mutants_of_rules[] = {
     MUTANT(numbers_come_early, "value", 8),
     MUTANT(a_ring_of_another_microbatch, "value", 8),
     MUTANT(keys_of_another_member_are_read, "layout", 8),
+    MUTANT(keys_come_over_what_a_piece_left, "value", 100),
     MUTANT(keys_of_another_member_are_sent, "layout", 8),
     MUTANT(gradients_travel_before_their_piece, "value", 8),
     MUTANT(halves_in_another_order, "gradient", 8),
