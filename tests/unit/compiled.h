@@ -23,15 +23,17 @@ enum compiled_model {
     MODEL_TIED,
     MODEL_TIES,
     MODEL_FROZEN,
+    MODEL_TABLE,
     MODEL_FILES
 };
 
 /* Files of tests/jobs. Four layers each; gpt2 is tied; the experts of qwen3_moe have a capacity; olmo2 norms q and k over all heads.
- * MODEL_FROZEN: of the model of llama.json layer 1 is frozen. */
+ * MODEL_FROZEN: of the model of llama.json layer 1 is frozen. MODEL_TABLE: nearly all of it is a tied table. */
 static const char *const model_files[MODEL_FILES] = {
     [MODEL_LLAMA] = "llama.json",       [MODEL_GPT2] = "gpt2.json",     [MODEL_MOE] = "qwen3_moe.json",
     [MODEL_DROPLESS] = "dropless.json", [MODEL_BRANCH] = "branch.json", [MODEL_OLMO2] = "olmo2.json",
     [MODEL_TIED] = "tied.json",         [MODEL_TIES] = "ties.json",     [MODEL_FROZEN] = "llama.json",
+    [MODEL_TABLE] = "table.json",
 };
 
 struct compiled {

@@ -237,6 +237,27 @@ START_TEST(below_what_is_planned)
 }
 END_TEST
 
+/* A tied table is held by two stages, which may shard its state together. */
+START_TEST(below_what_a_table_takes)
+{
+    struct seen seen = { 0 };
+    for (uint32_t ranks = 2; ranks <= 4; ranks += 2) {
+        struct bench b;
+        bench_init(&b, MODEL_TABLE, ranks, 0, false,
+                   "[{\"op\":\"layout\",\"pp\":2,\"zero\":{\"in\":[0,1]}},"
+                   "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":16}]");
+        for (uint32_t i = 0; i < b.space.candidates; i++) {
+            const struct bound_shape s = tune_space_shape(&b.space, i);
+            hold(&b, &s, &seen);
+        }
+        bench_release(&b);
+    }
+    ck_assert_uint_eq(seen.wrong, 0);
+    ck_assert_uint_ge(seen.n, 3);
+    ck_assert_double_gt(seen.memory / seen.n, 0.7);
+}
+END_TEST
+
 /* The manual's words for open keys: microbatches of 1, 2, 4, 8 and 16 sequences, and one; a zero group of the ranks of a node, where there are
  * more. Bits by value. */
 static void check_open(uint32_t ranks, uint64_t microbatches, uint64_t zero_groups)
@@ -435,6 +456,7 @@ int main(void)
     tcase_set_timeout(c, 0);
     tcase_add_test(c, names_rules);
     tcase_add_test(c, below_what_is_planned);
+    tcase_add_test(c, below_what_a_table_takes);
     tcase_add_test(c, open_keys);
     tcase_add_test(c, families_are_all);
     tcase_add_test(c, counts_are_all);
