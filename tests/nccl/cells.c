@@ -101,6 +101,18 @@ static const struct {
       "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":4},"
       "{\"op\":\"stream\",\"name\":\"ep\",\"max_ctas\":3,\"priority\":\"high\"}]",
       8 },
+    { "two streams to one rank", llama,
+      "[{\"op\":\"place\",\"filter\":{\"PP\":0},\"devices\":[0,1],\"stream\":\"a\"},"
+      "{\"op\":\"replicate\",\"filter\":{\"PP\":0},\"devices\":[0,1]},"
+      "{\"op\":\"place\",\"filter\":{\"PP\":1},\"devices\":[2,3],\"stream\":\"a\"},"
+      "{\"op\":\"replicate\",\"filter\":{\"PP\":1},\"devices\":[2,3]},"
+      "{\"op\":\"place\",\"filter\":{\"PP\":2},\"devices\":[0,1],\"stream\":\"b\"},"
+      "{\"op\":\"replicate\",\"filter\":{\"PP\":2},\"devices\":[0,1]},"
+      "{\"op\":\"place\",\"filter\":{\"PP\":3},\"devices\":[2,3],\"stream\":\"b\"},"
+      "{\"op\":\"replicate\",\"filter\":{\"PP\":3},\"devices\":[2,3]},"
+      "{\"op\":\"split\",\"filter\":{},\"num_microbatches\":2},"
+      "{\"op\":\"stream\",\"name\":\"a\",\"max_ctas\":2},{\"op\":\"stream\",\"name\":\"b\",\"max_ctas\":5}]",
+      4 },
 };
 
 int cell_at(uint32_t ranks, int all, uint32_t i, struct cell *out)
