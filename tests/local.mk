@@ -58,6 +58,7 @@ SCRIPT_TESTS += tests/train/balance.sh tests/train/begin.sh tests/train/bf16.sh 
 # Jobs one after another under one launch of MPI, for the tests that train: tests/jobs/lib.sh.
 check_PROGRAMS += tests/train/ranks
 tests_train_ranks_SOURCES = tests/train/ranks.c
+tests_train_ranks_CPPFLAGS = $(AM_CPPFLAGS) $(MPI_CFLAGS)
 tests_train_ranks_LDFLAGS = $(piper_LDFLAGS) -Wl,--wrap=world_init,--wrap=world_finalize
 tests_train_ranks_LDADD = $(piper_LDADD)
 

@@ -8,6 +8,7 @@
  * ends these ranks, and mpirun has the exit status. */
 #include <errno.h>
 #include <fcntl.h>
+#include <mpi.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -112,6 +113,21 @@ static uint64_t run(char *text)
     return status;
 }
 
+/* What rank 0 has read, on all. They nap meanwhile: a script has ranks in several numbers, and those without a job would take the cores
+ * from those with one. */
+static void share_command(char *text, int size)
+{
+    MPI_Request request;
+    int done = 0;
+    CHECK(MPI_Ibcast(text, size, MPI_BYTE, 0, MPI_COMM_WORLD, &request) == MPI_SUCCESS);
+    for (;;) {
+        CHECK(MPI_Test(&request, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS);
+        if (done)
+            break;
+        nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct err e = { 0 };
@@ -127,7 +143,7 @@ int main(int argc, char **argv)
             answer(argv[2], status);
             read_command(argv[1], client, text, sizeof text);
         }
-        world_broadcast(text, sizeof text);
+        share_command(text, sizeof text);
         if (!*text)
             break;
     }
