@@ -43,6 +43,9 @@ unsigned char dynamic_shared[MAX_SHARED + ZONE] __attribute__((aligned(128)));
 int backwards;
 unsigned long launches;
 
+/* Half of the time goes into passing from lane to lane: not looked at by sanitizers, as kernels are. */
+#define UNSANITIZED __attribute__((no_sanitize("address", "undefined")))
+
 [[noreturn]] void stop(const char *what)
 {
     fprintf(stderr, "kernel %s, block %u, thread %u: %s\n", running ? running->name : "?", blockIdx.x, current, what);
@@ -89,13 +92,13 @@ void *first_frame(unsigned char *stack, void (*entry)())
 }
 #endif
 
-void leave(enum state state)
+UNSANITIZED void leave(enum state state)
 {
     fibers[current].state = state;
     host_cuda_switch(&fibers[current].sp, scheduler_sp);
 }
 
-void fiber_main()
+UNSANITIZED void fiber_main()
 {
     for (;;) {
         running->body();
@@ -103,7 +106,7 @@ void fiber_main()
     }
 }
 
-void resume(unsigned thread)
+UNSANITIZED void resume(unsigned thread)
 {
     current = thread;
     threadIdx = { thread, 0, 0 };
@@ -113,13 +116,13 @@ void resume(unsigned thread)
 
 /* ---- a block ------------------------------------------------------------------------------------------------------ */
 
-unsigned turned(unsigned i, unsigned n)
+UNSANITIZED unsigned turned(unsigned i, unsigned n)
 {
     return backwards ? n - 1 - i : i;
 }
 
 /* Until every lane is at the block's barrier or done. */
-void run_warp(unsigned w)
+UNSANITIZED void run_warp(unsigned w)
 {
     const unsigned first = w * LANES, n = threads - first < LANES ? threads - first : LANES;
     for (bool moved = true; moved;) {
@@ -191,7 +194,7 @@ unsigned host_lane()
 }
 
 /* last: what the last lane to come does before any of them goes on. */
-static const uint64_t *gather(unsigned mask, uint64_t mine, void (*last)(const uint64_t *))
+UNSANITIZED static const uint64_t *gather(unsigned mask, uint64_t mine, void (*last)(const uint64_t *))
 {
     const unsigned w = current / LANES, phase = warps[w].phase;
     if (mask != 0xffffffffu)
