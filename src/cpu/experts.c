@@ -189,7 +189,8 @@ static void weights(const struct experts *x, void *const *param, size_t e, size_
         const size_t rows = i == 2 ? x->c : x->f, columns = i == 2 ? x->f : x->c;
         if (param[i])
             w[i] = (struct weight){ (char *)param[i] + e * x->f * x->c * size, rows, columns,
-                                    bias ? (char *)param[3 + i] + e * rows * bias_size : NULL };
+                                    bias && param[3 + i] ? (char *)param[3 + i] + e * rows * bias_size
+                                                         : NULL }; /* BI has none */
     }
 }
 
