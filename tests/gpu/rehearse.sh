@@ -112,7 +112,8 @@ result "the text is given to llm.c in its format"
 rm "$dir/bench/report.txt"
 (
     cd "$dir/bench/bench" && rm -rf gpt2-124M && sed -i.all '/gpt2-124M/d' facts && PATH=$dir/bin:$PATH PIPER_CUDA_MODULE=$fake \
-        PIPER=$dir/check/piper top_srcdir=$src top_builddir=$dir/check SMALL=1000000 timeout -k 9 6 \
+        PIPER=$dir/check/piper top_srcdir=$src top_builddir=$dir/check SMALL=1000000 \
+        timeout -k $((9 * ${TEST_TIME_SCALE:-1})) $((4 + 2 * ${TEST_TIME_SCALE:-1})) \
         sh "$src/tests/gpu/measure.sh" gpt2-124M
 ) >"$out" 2>&1
 [ $? -eq 124 ] && tail -n 1 "$out" | grep -q '^gpt2-124M: ended after step [1-9][0-9]*: [0-9.e-]* s a step$'

@@ -13,13 +13,14 @@ static const struct size {
 } sizes[] = { { 1, 1 }, { 3, 7 }, { 2, 33 }, { 1, 130 } };
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
-/* In attention the gradient of a score is a difference of sums over head_dim and keys that nearly cancel. */
+/* In attention the gradient of a score is a difference of sums over head_dim and keys that nearly cancel; summed one by one, as
+ * in builds that have no vectors (sanitizers), those of 128 numbers err by 3.4e-5. */
 static double tolerance_of(enum ir_op op)
 {
     if (machine->compute ==
         IR_BF16) /* half a unit in the last of 8 bits, a few times; more where steps between are rounded */
         return op == IR_OP_ATTENTION ? 0.08 : op == IR_OP_EXPERTS ? 0.06 : op == IR_OP_HEAD_LOSS ? 0.03 : 0.01;
-    return op == IR_OP_ATTENTION ? 3e-5 : 1e-5;
+    return op == IR_OP_ATTENTION ? 5e-5 : 1e-5;
 }
 
 static void run(const struct op_case *c)
