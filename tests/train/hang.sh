@@ -29,7 +29,7 @@ else
         grep -q '^piper: .*rank 1 ([^)]*),* \(which \)*has been in [FB] .* for .* like a library that cannot get memory' out &&
         [ $(($(date +%s) - begin)) -le $((40 * ${TEST_TIME_SCALE:-1})) ]
     result 'a library that asks for memory without end, in the first step, is told within seconds, not minutes'
-    from=2000 misbehaves 20 1 long 4 l --hang-timeout 1 --steps 16
+    from=2000 misbehaves 20 1 long 4 l --hang-timeout $((1 + ${TEST_TIME_SCALE:-1} / 5)) --steps 16
     result 'a rank that is slow and moves is let alone'
 fi
 
