@@ -7,17 +7,15 @@
 
 #include <math.h>
 
-/* The fastest first: as BI and BW, of which any number may wait on a class, until the end of the next group or of theirs, or one, or none while it
- * could run; whole. */
+/* The fastest first: as BI and BW, of which any number may wait on a class, or one, in the next group too or not, or none while it could run;
+ * whole. */
 struct variant {
     bool uncut, carries;
     uint32_t waiting;
 };
-static const struct variant variants[] = { { false, true, UINT32_MAX },
-                                           { false, false, UINT32_MAX },
-                                           { false, true, 1 },
-                                           { false, false, 0 },
-                                           { true, false, 0 } };
+static const struct variant variants[] = { { false, true, UINT32_MAX }, { false, false, UINT32_MAX },
+                                           { false, true, 1 },          { false, false, 1 },
+                                           { false, false, 0 },         { true, false, 0 } };
 enum { VARIANTS = sizeof variants / sizeof *variants, WHOLE = VARIANTS - 1 };
 
 /* What may be allocated, as far as that is known. */
