@@ -19,14 +19,14 @@ audit()
     [ -f start.json ] && start='-s start.json' || start=
     # shellcheck disable=SC2086 # an option and its argument
     "$piper" tune -m model.json -t train.json -n "$2" --machine h100 --limit "$3" --best 1 --audit "${AUDIT:-500}" --json $start >out.json 2>log &&
-        python3 - "$1, $2 ranks" out.json <<'END' && return
+        python3 - "$1" "$2" out.json <<'END' && return
 import json
 import sys
 
-found = json.load(open(sys.argv[2]))
+found = json.load(open(sys.argv[3]))
 audit, rules = found["audit"], found["rules"]
 time = sum(rules.get(rule, 0) for rule in ("compute", "order", "links", "saves"))
-print(f"| {sys.argv[1]} | {found['candidates']:,} | {rules.get('memory', 0):,} | {time:,} | {found['compilations']:,} "
+print(f"| {sys.argv[1]}, {int(sys.argv[2]):,} ranks | {found['candidates']:,} | {rules.get('memory', 0):,} | {time:,} | {found['compilations']:,} "
       f"| {'yes' if found['exact'] else 'no'} | {found['best'][0]['step_seconds']:.4g} | {audit['compiled']} | {audit['refused']} "
       f"| {audit['planned']} | {audit['best_step_seconds']:.4g} | {audit['better']} |", flush=True)
 sys.exit(audit["better"] > 0)
@@ -42,9 +42,5 @@ echo '{"model_type": "llama", "vocab_size": 128256, "hidden_size": 8192, "interm
 audit 'llama 70B' 16384 100 2048 8192
 echo '[{"op":"layout","pp":"?","zero":"?","bucket_size":"?"},{"op":"schedule","kind":"?","microbatches":"?"},
     {"op":"recompute","filter":"?"}]' >start.json
-audit 'llama 70B, without tp, cp and vocab' 256 2000 512 4096
-rm start.json
-echo '{"model_type": "mixtral", "vocab_size": 32768, "hidden_size": 6144, "intermediate_size": 16384, "num_hidden_layers": 56,
-    "num_attention_heads": 48, "num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2}' >model.json
-audit 'mixtral 8x22B' 128 200 256 4096
+audit 'llama 70B without tp, cp and vocab' 256 2000 512 4096
 $good
