@@ -102,6 +102,7 @@ needs()
             case $word in
             tests/fault/*) echo tests/fault/piper-fault ;;
             tests/fuzz/*) echo tests/fuzz/fuzz ;;
+            tests/text/*) echo tests/text/encode ;;
             tests/train/flips.sh) echo tests/train/flip ;;
             tests/matrix/random.sh) echo tests/matrix/random_test ;;
             esac ;;
