@@ -238,6 +238,12 @@ static enum status show(const struct plan_options *o, const struct job *j, const
     return st;
 }
 
+/* Does the command compile the job, and write nothing before that? */
+static bool compiles_first(const struct plan_options *o)
+{
+    return !o->expand && !o->dot && !o->csv && !o->dump;
+}
+
 static enum status compile_and_show(const struct plan_options *o, struct job *j, struct sched_input *in, struct err *e)
 {
     if (o->expand)
@@ -261,12 +267,13 @@ static enum status compile_and_show(const struct plan_options *o, struct job *j,
 
 static enum status plan_job(struct plan_options *o, struct err *e)
 {
-    const struct job_sources from = source_files(&o->from);
+    struct job_sources from = source_files(&o->from);
     struct job j;
     struct sched_input in;
     if (o->ranks > UINT32_MAX)
         return err_set(e, ST_USAGE, "-n", "found %llu ranks, expected fewer than 2^32", (unsigned long long)o->ranks);
     struct machine machine = { 0 };
+    from.compiles = compiles_first(o);
     if (o->simulate || o->machine)
         TRY(machine_load(o->machine, o->topology, &machine, e));
     enum status st = o->job ? job_read(o->job, &j, e) : source_build(&from, &j, e);

@@ -119,11 +119,11 @@ static enum status check_strategy(struct build *b, struct err *e)
     in.notices = b->notices;
     enum status st = sched_expand(&in, &primitives, &ranks, e);
     in.notices = NULL; /* said once */
-    if (st == ST_OK && !in.ranks)
+    if (st == ST_OK && !in.ranks && !b->from->compiles)
         b->job->strategy_expanded = list_text(b, primitives);
     if (st == ST_OK)
         json_decref(primitives);
-    if (st == ST_OK && ranks) {
+    if (st == ST_OK && ranks && !b->from->compiles) {
         struct sched_output out = { 0 };
         st = sched_compile(&in, &out, e);
         sched_output_release(&out);
