@@ -51,18 +51,14 @@ void ir_dag_edge(struct ir_dag *d, uint32_t from, uint32_t to, enum ir_edge_kind
 static void csr(const struct ir_dag *d, bool by_from, uint32_t **first, uint32_t **edge)
 {
     uint32_t n = d->nodes.n;
-    *first = mem_alloc((n + 2) * sizeof(uint32_t));
+    *first = mem_alloc((n + 1) * sizeof(uint32_t));
     *edge = mem_alloc(d->edges.n * sizeof(uint32_t));
-    uint32_t *count = *first + 1;
     for (uint32_t e = 0; e < d->edges.n; e++)
-        count[(by_from ? d->edges.at[e].from : d->edges.at[e].to)]++;
-    for (uint32_t i = 1; i <= n; i++)
+        (*first)[by_from ? d->edges.at[e].from : d->edges.at[e].to]++;
+    for (uint32_t i = 1; i <= n; i++) /* the end of each node's edges, */
         (*first)[i] += (*first)[i - 1];
-    uint32_t *next = mem_alloc((n + 1) * sizeof(uint32_t));
-    memcpy(next, *first, (n + 1) * sizeof(uint32_t));
-    for (uint32_t e = 0; e < d->edges.n; e++)
-        (*edge)[next[by_from ? d->edges.at[e].from : d->edges.at[e].to]++] = e;
-    mem_free(next);
+    for (uint32_t e = d->edges.n; e-- > 0;) /* which the last of them moves to the front */
+        (*edge)[--(*first)[by_from ? d->edges.at[e].from : d->edges.at[e].to]] = e;
 }
 
 void ir_dag_link(struct ir_dag *d)

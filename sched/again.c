@@ -6,7 +6,7 @@
  * stands between two regions, and a device has room for the rows of two of these. Earlier, of all layers at once, they come in the way of gradients:
  * with 1f1b the step is 2 to 7% longer, with dualpipev 1% shorter (4 stages, all-to-alls half as long as computation).
  *
- * Needs: the DAG with its borders and the user's order, list.group. Adds nodes and edges; breaks the adjacency. */
+ * Needs: the DAG with its borders and the user's order, list.group, the adjacency. Adds nodes and edges; keeps the adjacency. */
 #include "sched/passes.h"
 
 bool again_receives(const struct sched *s, uint32_t chunk, uint32_t mb)
@@ -157,7 +157,8 @@ enum status pass_again(struct sched *s, struct err *e)
         mem_free(list->group);
         list->group = group;
     }
+    if (a.groups.n)
+        ir_dag_link(&list->dag);
     vec_free(&a.groups);
-    ir_dag_link(&list->dag);
     return ST_OK;
 }

@@ -49,10 +49,11 @@ static enum status lower_variant(struct sched *s, uint32_t v, struct sched_outpu
     return pass_lower(s, out, e);
 }
 
-/* What a rank allocates: of a class; at most, and on which class. */
+/* What a rank allocates: of a class, 0 where it has no plan yet; at most, and on which class. */
 static uint64_t bytes_of(const struct sched_output *out, uint32_t class_id)
 {
-    return ((const struct plan_header *)out->classes[class_id].blob)->total_bytes;
+    const struct plan_header *h = out->classes[class_id].blob;
+    return h ? h->total_bytes : 0;
 }
 
 static uint32_t class_of_peak(const struct sched_output *out)
@@ -186,7 +187,7 @@ static enum status begin_limit(struct sched *s, struct limit *limit, struct err 
 }
 
 /* Plans of a variant that cuts B, if they keep within the limit; else out stays empty. What of several variants takes too much where the limit was
- * taken is given up; the last one is held against all classes. */
+ * taken is given up; the last one is held against all classes, as far as a class takes more than those of the limit. */
 static enum status try_variant(struct sched *s, uint32_t v, struct limit *limit, struct sched_output *out,
                                struct err *e)
 {
@@ -198,13 +199,13 @@ static enum status try_variant(struct sched *s, uint32_t v, struct limit *limit,
     }
     uint64_t takes = lower_class_bytes(s, limit->class_id, out);
     enum status st = last ? widen_to(s, limit, takes, e) : ST_OK;
-    if (st == ST_OK && takes <= limit->bytes)
-        st = pass_lower(s, out, e);
-    if (st == ST_OK && takes <= limit->bytes) {
+    for (uint64_t most = 0; st == ST_OK && takes <= limit->bytes && takes > most;) {
+        most = last || limit->exact ? limit->bytes : UINT64_MAX;
+        st = lower_within(s, most, out, e);
         takes = peak_of(out);
-        if (last)
+        if (st == ST_OK && last)
             st = widen_to(s, limit, takes, e);
-        else if (takes > limit->bytes && !limit->exact && !limit->whole.classes[class_of_peak(out)].blob)
+        else if (st == ST_OK && takes > limit->bytes && !limit->exact && !limit->whole.classes[class_of_peak(out)].blob)
             widen(s, limit, class_of_peak(out));
     }
     if (st != ST_OK || takes > limit->bytes)

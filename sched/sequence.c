@@ -17,7 +17,7 @@
  * filter under the communication of the other, and fills what is left open with BW (DeepSeek-V3, section 3.2.1), which the next group may do too.
  * Such a group begins when all is there with which it begins. No more than s->waiting BW of a class wait: what they read is alive until they run.
  *
- * Needs: the final DAG, acyclic. Gives: list.order. */
+ * Needs: the final DAG, acyclic; of the list "train" its adjacency. Gives: list.order. */
 
 #include <float.h>
 
@@ -465,7 +465,8 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
 {
     struct ir_dag *d = &list->dag;
     const uint32_t n = d->nodes.n, n_queues = list->group ? s->classes.n * s->streams.n : 0;
-    ir_dag_link(d);
+    if (list->eval) /* of the other one it is there */
+        ir_dag_link(d);
     list->nodes = n;
     list->edges = d->edges.n;
     struct simulation sim = { .s = s, .d = d };

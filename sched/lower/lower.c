@@ -176,14 +176,13 @@ static void lower_share(struct class_lowering *c)
     c->programs.heads_group = turned ? lower_group(c, c->x->shares[LOWER_HEADS][c->class_id]) : 0;
 }
 
-/* Classes are lowered at once, on a thread each: what they share is only read, but for stream_used. */
-static void lower_class(void *lowering, uint32_t class_id, uint32_t thread)
+/* Classes are lowered at once, on a thread each: what they share is only read, but for stream_used and too_much. */
+static void lower_class(struct lowering *low, uint32_t class_id, uint32_t thread)
 {
-    struct lowering *low = lowering;
     struct lower_room *room = &low->rooms[thread];
     struct sched_class *out = &low->out->classes[class_id];
     struct sched *s = low->s;
-    if (out->blob)
+    if (out->blob || __atomic_load_n(&low->too_much, __ATOMIC_RELAXED))
         return;
     struct class_lowering c = { .x = low, .class_id = class_id, .pb = room->pb, .instr_of = room->instr_of };
     struct plan_header *h = &c.pb.h;
@@ -216,6 +215,8 @@ static void lower_class(void *lowering, uint32_t class_id, uint32_t thread)
     h->peak_bytes[MEM_COMM] += h->arena_bytes[ARENA_COMM];
     for (int a = 0; a < ARENA_COUNT; a++)
         h->total_bytes += h->arena_bytes[a];
+    if (h->total_bytes > low->most)
+        __atomic_store_n(&low->too_much, true, __ATOMIC_RELAXED);
     out->blob = plan_build(&c.pb, &out->bytes);
     plan_builder_clear(&c.pb);
     room->pb = c.pb;
@@ -226,6 +227,14 @@ static void lower_class(void *lowering, uint32_t class_id, uint32_t thread)
     mem_free(c.stream_of);
     mem_free(c.bucket_of);
     mem_free(c.channel_of);
+}
+
+/* Number i of those to be lowered: from the ends of the pipeline to its middle, where classes are alike. If a rank of any takes too much, it
+ * is known soon. */
+static void lower_next(void *lowering, uint32_t i, uint32_t thread)
+{
+    struct lowering *low = lowering;
+    lower_class(low, i % 2 ? low->s->classes.n - 1 - i / 2 : i / 2, thread);
 }
 
 static uint32_t most_nodes(const struct sched *s)
@@ -286,7 +295,7 @@ static void begin_output(const struct sched *s, struct sched_output *out)
 
 uint64_t lower_class_bytes(struct sched *s, uint32_t class_id, struct sched_output *out)
 {
-    struct lowering low = { .s = s, .out = out };
+    struct lowering low = { .s = s, .out = out, .most = UINT64_MAX };
     begin_output(s, out);
     open_lowering(&low, 1);
     lower_class(&low, class_id, 0);
@@ -301,16 +310,21 @@ static uint64_t instructions_of(const struct sched_class *c)
     return ((const struct plan_list *)((const char *)c->blob + h->first[PLAN_S_LISTS]))->n_instr;
 }
 
-enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
+enum status lower_within(struct sched *s, uint64_t most, struct sched_output *out, struct err *e)
 {
     const uint32_t n = s->classes.n, threads = parallel_threads(n);
-    struct lowering low = { .s = s, .out = out };
+    struct lowering low = { .s = s, .out = out, .most = most };
     begin_output(s, out);
     open_lowering(&low, threads);
-    parallel_each(n, lower_class, &low);
+    parallel_each(n, lower_next, &low);
     out->instructions = 0;
-    for (uint32_t c = 0; c < n; c++)
+    for (uint32_t c = 0; c < n && !low.too_much; c++)
         out->instructions += instructions_of(&out->classes[c]) * s->classes.at[c].n;
     close_lowering(&low, threads);
-    return stream_check(s, s->stream_used, e);
+    return low.too_much ? ST_OK : stream_check(s, s->stream_used, e);
+}
+
+enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
+{
+    return lower_within(s, UINT64_MAX, out, e);
 }

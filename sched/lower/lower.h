@@ -57,6 +57,8 @@ struct lowering {
     } * rooms;                              /* by thread */
     struct group_key *shares[LOWER_SHARES]; /* by class, where sequences are shared */
     struct sched_output *out;
+    uint64_t most;            /* bytes that a rank may allocate */
+    bool too_much;            /* some does allocate more: nothing is lowered any more */
     uint64_t *stream_scratch; /* by stream: bytes for the terms of its largest reduction, within the back end's limit */
 };
 

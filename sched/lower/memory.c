@@ -13,14 +13,23 @@
 
 enum pool { POOL_REST, POOL_PARAMS, POOL_GRADS, POOLS };
 
-/* Dead bytes of an address space; all others below its extent are alive. */
-struct dead {
+/* Bytes that a buffer takes of its address space, or that are dead. A piece has a guard too: in planner.guards [n_streams], by stream
+ * the last instruction + 1 that touched it, 0: none did. */
+struct piece {
     uint64_t offset, bytes;
-    uint32_t guard; /* number of its guard: in planner.guards [n_streams], instruction + 1, 0: none */
-    bool joins;     /* the next ones begin where these end */
 };
+/* An address space: its dead pieces by offset; all other bytes below its extent are alive. Columns, because those that look for bytes go over all of
+ * them again and again. */
 struct space {
-    VEC(struct dead); /* by offset */
+    struct {
+        VEC(uint32_t);
+    } dead; /* numbers of pieces */
+    struct {
+        VEC(uint8_t);
+    } joins; /* 1: the next one begins where this one ends */
+    struct {
+        VEC(uint64_t);
+    } alone; /* bytes of one that touches no other; else 0 */
     uint64_t extent;
 };
 struct planner {
@@ -38,12 +47,14 @@ struct planner {
     uint32_t *compute_index; /* [n]: RUNs before instruction i */
     uint32_t *last_use;      /* by buffer: instruction */
     uint32_t rounds, end;    /* the last ROUNDS so far, and the last instruction that it repeats */
-    uint32_t *touched;       /* by buffer: [n_streams] instruction + 1 */
-    uint64_t *taken;         /* by buffer: bytes that it takes of its space */
+    uint32_t *piece_of;      /* by buffer: number; PLAN_NONE: none yet */
     uint32_t first_buffer;
     struct {
+        VEC(struct piece);
+    } pieces;
+    struct {
         VEC(uint32_t);
-    } guards, spare; /* spare: numbers of guards that nobody has */
+    } guards, spare; /* spare: numbers of pieces that are neither alive nor dead */
     uint64_t live[MEM_KINDS], *peak;
 };
 
@@ -93,20 +104,28 @@ static bool old_enough(const struct planner *p, uint32_t i, const uint32_t *guar
     return true;
 }
 
-static uint32_t *guard_of(const struct planner *p, const struct dead *d)
+static uint32_t *guard_of(const struct planner *p, uint32_t piece)
 {
-    return p->guards.at + (size_t)d->guard * p->n_streams;
+    return p->guards.at + (size_t)piece * p->n_streams;
 }
 
-static uint32_t new_guard(struct planner *p)
+/* Nobody has touched it. */
+static uint32_t new_piece(struct planner *p, uint64_t offset, uint64_t bytes)
 {
-    if (p->spare.n)
-        return p->spare.at[--p->spare.n];
-    return vec_grow(&p->guards, p->n_streams) / p->n_streams;
+    uint32_t number = p->pieces.n;
+    if (p->spare.n) {
+        number = p->spare.at[--p->spare.n];
+        memset(guard_of(p, number), 0, p->n_streams * sizeof(uint32_t));
+    } else {
+        vec_push(&p->pieces);
+        vec_grow(&p->guards, p->n_streams);
+    }
+    p->pieces.at[number] = (struct piece){ offset, bytes };
+    return number;
 }
 
 /* The guard of a covers b too. */
-static void join_guard(const struct planner *p, const struct dead *a, const struct dead *b)
+static void join_guard(const struct planner *p, uint32_t a, uint32_t b)
 {
     uint32_t *x = guard_of(p, a);
     const uint32_t *y = guard_of(p, b);
@@ -114,12 +133,59 @@ static void join_guard(const struct planner *p, const struct dead *a, const stru
         x[s] = y[s] > x[s] ? y[s] : x[s];
 }
 
+/* ---- the dead pieces of a space, by place in its columns ---- */
+
+static struct piece *dead_at(const struct planner *p, const struct space *v, uint32_t k)
+{
+    return &p->pieces.at[v->dead.at[k]];
+}
+
+/* What number k joins has changed, or how large it is. */
+static void note_alone(const struct planner *p, struct space *v, uint32_t k)
+{
+    if (k < v->dead.n)
+        v->alone.at[k] = v->joins.at[k] || (k && v->joins.at[k - 1]) ? 0 : dead_at(p, v, k)->bytes;
+}
+
+static void set_joins(const struct planner *p, struct space *v, uint32_t k, bool joins)
+{
+    v->joins.at[k] = joins;
+    note_alone(p, v, k);
+    note_alone(p, v, k + 1);
+}
+
 static void drop_dead(struct planner *p, struct space *v, uint32_t first, uint32_t count)
 {
-    for (uint32_t k = first; k < first + count; k++)
-        vec_add(&p->spare, v->at[k].guard);
-    memmove(&v->at[first], &v->at[first + count], (v->n - first - count) * sizeof *v->at);
-    v->n -= count;
+    const uint32_t next = first + count, left = v->dead.n - next;
+    for (uint32_t k = first; k < next; k++)
+        vec_add(&p->spare, v->dead.at[k]);
+    memmove(&v->dead.at[first], &v->dead.at[next], left * sizeof *v->dead.at);
+    memmove(&v->joins.at[first], &v->joins.at[next], left * sizeof *v->joins.at);
+    memmove(&v->alone.at[first], &v->alone.at[next], left * sizeof *v->alone.at);
+    v->dead.n = v->joins.n = v->alone.n = first + left;
+}
+
+static void insert_dead(struct planner *p, struct space *v, uint32_t k, uint32_t piece)
+{
+    const uint32_t behind = v->dead.n - k;
+    vec_push(&v->dead);
+    vec_push(&v->joins);
+    vec_push(&v->alone);
+    memmove(&v->dead.at[k + 1], &v->dead.at[k], behind * sizeof *v->dead.at);
+    memmove(&v->joins.at[k + 1], &v->joins.at[k], behind * sizeof *v->joins.at);
+    memmove(&v->alone.at[k + 1], &v->alone.at[k], behind * sizeof *v->alone.at);
+    v->dead.at[k] = piece;
+    const struct piece *d = dead_at(p, v, k);
+    set_joins(p, v, k, behind && d->offset + d->bytes == dead_at(p, v, k + 1)->offset);
+    if (k)
+        set_joins(p, v, k - 1, dead_at(p, v, k - 1)->offset + dead_at(p, v, k - 1)->bytes == d->offset);
+}
+
+/* The next one from k on that joins; dead.n: none does. */
+static uint32_t next_join(const struct space *v, uint32_t k)
+{
+    const uint8_t *found = k < v->joins.n ? memchr(v->joins.at + k, 1, v->joins.n - k) : NULL;
+    return found ? (uint32_t)(found - v->joins.at) : v->joins.n;
 }
 
 /* A new buffer that looks for dead bytes. */
@@ -136,46 +202,58 @@ struct fit {
 };
 
 /* Of whole parameters and gradients dead bytes are taken as they are, by a buffer that fills two thirds of them at least. */
-static bool usable(const struct planner *p, const struct wanted *w, const struct dead *d)
+static bool usable(const struct planner *p, const struct wanted *w, uint32_t piece)
 {
-    if (w->pool != POOL_REST && (d->bytes < w->bytes || d->bytes > w->bytes + w->bytes / 2))
+    const uint64_t bytes = p->pieces.at[piece].bytes;
+    if (w->pool != POOL_REST && (bytes < w->bytes || bytes > w->bytes + w->bytes / 2))
         return false;
-    const uint32_t *guard = guard_of(p, d);
+    const uint32_t *guard = guard_of(p, piece);
     return covered(p, w->i, guard) || (w->waits && old_enough(p, w->i, guard, p->lag[w->pool]));
 }
 
-/* Runs of usable dead bytes among those from `first` to `end`, which touch: a window that slides over them once. Whatever holds as many
- * bytes as the best run so far is in no better one. */
+/* Of usable dead pieces that touch no other one. */
+static void best_alone(const struct planner *p, const struct wanted *w, struct fit *best)
+{
+    const struct space *v = &p->spaces[w->pool];
+    uint64_t over = best->bytes - w->bytes; /* alone - bytes wraps round where it is too small */
+    for (uint32_t k = 0; k < v->dead.n && over; k++)
+        if (v->alone.at[k] - w->bytes < over && usable(p, w, v->dead.at[k])) {
+            *best = (struct fit){ v->alone.at[k], k, 1 };
+            over = v->alone.at[k] - w->bytes;
+        }
+}
+
+/* Runs of usable dead pieces among those from `first` to `end`, which touch: a window that slides over them once. Whatever holds more
+ * bytes than the best run so far is in no better one. */
 static void best_window(const struct planner *p, const struct wanted *w, uint32_t first, uint32_t end, struct fit *best)
 {
-    const struct dead *at = p->spaces[w->pool].at;
+    const struct space *v = &p->spaces[w->pool];
     uint64_t have = 0;
-    for (uint32_t k = first, next = first; k < end && best->bytes > w->bytes; k++) {
-        while (next < end && have < w->bytes && at[next].bytes < best->bytes && usable(p, w, &at[next]))
-            have += at[next++].bytes;
+    for (uint32_t k = first, next = first; k < end && (best->bytes > w->bytes || k < best->first); k++) {
+        while (next < end && have < w->bytes && dead_at(p, v, next)->bytes <= best->bytes &&
+               usable(p, w, v->dead.at[next]))
+            have += dead_at(p, v, next++)->bytes;
         if (have < w->bytes) { /* no run holds number `next` */
             k = next++;
             have = 0;
             continue;
         }
-        if (have < best->bytes)
+        if (have < best->bytes || (have == best->bytes && k < best->first))
             *best = (struct fit){ have, k, next - k };
-        have -= at[k].bytes;
+        have -= dead_at(p, v, k)->bytes;
     }
 }
 
-/* The run of usable dead bytes that fits best, the first of equals. */
+/* The run of usable dead pieces that fits best, the first of equals. */
 static struct fit best_run(const struct planner *p, const struct wanted *w)
 {
     const struct space *v = &p->spaces[w->pool];
     struct fit best = { .bytes = UINT64_MAX };
-    for (uint32_t first = 0, end; first < v->n && best.bytes > w->bytes; first = end) {
-        uint64_t bytes = v->at[first].bytes;
-        end = first + 1;
-        if (!v->at[first].joins && (bytes < w->bytes || bytes >= best.bytes))
-            continue;
-        for (; v->at[end - 1].joins; end++)
-            bytes += v->at[end].bytes;
+    best_alone(p, w, &best);
+    for (uint32_t first = next_join(v, 0), end; first < v->dead.n; first = next_join(v, end)) {
+        uint64_t bytes = dead_at(p, v, first)->bytes;
+        for (end = first + 1; v->joins.at[end - 1]; end++)
+            bytes += dead_at(p, v, end)->bytes;
         if (bytes >= w->bytes)
             best_window(p, w, first, end, &best);
     }
@@ -200,54 +278,58 @@ static enum pool pool_of(const struct plan_buffer *b)
 }
 
 /* Takes bytes of a run of dead ones, once instruction i has waited for all that used them. The rest stays dead, under the guard of all. */
-static uint64_t take_run(struct planner *p, const struct wanted *w, const struct fit *run, uint64_t *taken)
+static uint32_t take_run(struct planner *p, const struct wanted *w, const struct fit *run)
 {
     struct space *v = &p->spaces[w->pool];
-    struct dead *d = &v->at[run->first];
-    const uint64_t offset = d->offset;
-    for (uint32_t j = 0; j < run->count; j++) {
-        const uint32_t *guard = guard_of(p, &d[j]);
+    const uint32_t first = v->dead.at[run->first], last = run->first + run->count - 1;
+    const uint64_t offset = p->pieces.at[first].offset;
+    const bool cut = w->pool == POOL_REST && run->bytes > w->bytes, joins = v->joins.at[last];
+    for (uint32_t j = run->first; j <= last; j++) {
+        const uint32_t *guard = guard_of(p, v->dead.at[j]);
         for (uint32_t s = 0; s < p->n_streams; s++)
             if (guard[s])
                 add_wait(p, w->i, guard[s] - 1);
-        if (j)
-            join_guard(p, d, &d[j]);
+        if (j > run->first)
+            join_guard(p, first, v->dead.at[j]);
     }
-    const bool cut = w->pool == POOL_REST && run->bytes > w->bytes;
-    *taken = cut ? w->bytes : run->bytes;
     if (cut)
-        *d = (struct dead){ offset + w->bytes, run->bytes - w->bytes, d->guard, d[run->count - 1].joins };
-    if (run->first)
-        d[-1].joins = false;
+        p->pieces.at[first] = (struct piece){ offset + w->bytes, run->bytes - w->bytes };
     drop_dead(p, v, run->first + cut, run->count - cut);
-    return offset;
+    if (cut)
+        set_joins(p, v, run->first, joins);
+    else
+        note_alone(p, v, run->first);
+    if (run->first)
+        set_joins(p, v, run->first - 1, false);
+    return new_piece(p, offset, cut ? w->bytes : run->bytes);
 }
 
 /* Takes bytes at the end of a space; of a dead tail that may be used, where it is too small, and more. */
-static uint64_t take_end(struct planner *p, const struct wanted *w)
+static uint32_t take_end(struct planner *p, const struct wanted *w)
 {
     struct space *v = &p->spaces[w->pool];
-    const struct dead *tail = v->n ? &v->at[v->n - 1] : NULL;
+    const uint32_t n = v->dead.n;
+    const struct piece *tail = n ? dead_at(p, v, n - 1) : NULL;
     uint64_t offset = v->extent;
     if (w->pool == POOL_REST && tail && tail->offset + tail->bytes == v->extent &&
-        covered(p, w->i, guard_of(p, tail))) {
+        covered(p, w->i, guard_of(p, v->dead.at[n - 1]))) {
         offset = tail->offset;
-        if (v->n > 1)
-            v->at[v->n - 2].joins = false;
-        drop_dead(p, v, v->n - 1, 1);
+        drop_dead(p, v, n - 1, 1);
+        if (n > 1)
+            set_joins(p, v, n - 2, false);
     }
     v->extent = offset + w->bytes;
-    return offset;
+    return new_piece(p, offset, w->bytes);
 }
 
 static void allocate(struct planner *p, uint32_t i, uint32_t buffer)
 {
     struct plan_buffer *b = &p->pb->buffers.at[buffer];
     struct wanted w = { pool_of(b), i, round_up(b->bytes ? b->bytes : 1, p->alignment), false };
-    uint64_t taken = w.bytes;
     const struct fit run = find_run(p, &w);
-    b->offset = run.count ? take_run(p, &w, &run, &taken) : take_end(p, &w);
-    p->taken[buffer - p->first_buffer] = taken;
+    const uint32_t piece = run.count ? take_run(p, &w, &run) : take_end(p, &w);
+    p->piece_of[buffer - p->first_buffer] = piece;
+    b->offset = p->pieces.at[piece].offset;
     p->live[b->kind] += b->bytes;
     if (p->live[b->kind] > p->peak[b->kind])
         p->peak[b->kind] = p->live[b->kind];
@@ -257,39 +339,35 @@ static void release(struct planner *p, uint32_t buffer)
 {
     const struct plan_buffer *b = &p->pb->buffers.at[buffer];
     struct space *v = &p->spaces[pool_of(b)];
-    uint32_t lo = 0, hi = v->n;
+    uint32_t lo = 0, hi = v->dead.n;
     while (lo < hi) {
         uint32_t mid = (lo + hi) / 2;
-        if (v->at[mid].offset < b->offset)
+        if (dead_at(p, v, mid)->offset < b->offset)
             lo = mid + 1;
         else
             hi = mid;
     }
-    struct dead d = { b->offset, p->taken[buffer - p->first_buffer], new_guard(p), false };
-    d.joins = lo < v->n && d.offset + d.bytes == v->at[lo].offset;
-    if (lo)
-        v->at[lo - 1].joins = v->at[lo - 1].offset + v->at[lo - 1].bytes == d.offset;
-    vec_push(v);
-    memmove(&v->at[lo + 1], &v->at[lo], (v->n - 1 - lo) * sizeof *v->at);
-    v->at[lo] = d;
-    memcpy(guard_of(p, &d), p->touched + (size_t)(buffer - p->first_buffer) * p->n_streams,
-           p->n_streams * sizeof(uint32_t));
+    insert_dead(p, v, lo, p->piece_of[buffer - p->first_buffer]);
     p->live[b->kind] -= b->bytes;
 }
 
-/* Neighbouring dead bytes that instruction i comes after become one. */
+/* Neighbouring dead pieces that instruction i comes after become one. */
 static void merge_dead(struct planner *p, struct space *v, uint32_t i)
 {
-    for (uint32_t k = 0; k + 1 < v->n; k++) {
+    for (uint32_t k = next_join(v, 0); k < v->dead.n; k = next_join(v, k + 1)) {
+        const uint32_t into = v->dead.at[k];
         uint32_t end = k + 1;
-        if (!v->at[k].joins || !covered(p, i, guard_of(p, &v->at[k])))
+        if (!covered(p, i, guard_of(p, into)))
             continue;
-        for (; v->at[k].joins && covered(p, i, guard_of(p, &v->at[end])); end++) {
-            join_guard(p, &v->at[k], &v->at[end]);
-            v->at[k].bytes += v->at[end].bytes;
-            v->at[k].joins = v->at[end].joins;
+        for (; v->joins.at[end - 1] && covered(p, i, guard_of(p, v->dead.at[end])); end++) {
+            join_guard(p, into, v->dead.at[end]);
+            p->pieces.at[into].bytes += dead_at(p, v, end)->bytes;
         }
+        if (end == k + 1)
+            continue;
+        const bool joins = v->joins.at[end - 1];
         drop_dead(p, v, k + 1, end - k - 1);
+        set_joins(p, v, k, joins);
     }
 }
 
@@ -304,7 +382,7 @@ static void release_used(struct planner *p, uint32_t i)
             const uint32_t buffer = b->buffer - p->first_buffer;
             if (b->arena != ARENA_WORK || p->last_use[buffer] != i)
                 continue;
-            p->touched[(size_t)buffer * p->n_streams + stream] = i + 1;
+            guard_of(p, p->piece_of[buffer])[stream] = i + 1;
             p->last_use[buffer] = PLAN_NONE; /* a buffer may stand twice in an instruction */
             release(p, b->buffer);
             freed = true;
@@ -322,17 +400,12 @@ static void plan_instruction(struct planner *p, uint32_t i, const struct depende
     for (uint32_t k = deps->first[i + 1]; k-- > deps->first[i];) /* the latest first: it may cover the others */
         add_wait(p, i, deps->at[k]);
     for (uint32_t k = 0; k < instr->n_bases; k++) {
-        struct plan_base *b = &p->pb->bases.at[instr->first_base + k];
+        const struct plan_base *b = &p->pb->bases.at[instr->first_base + k];
         if (b->arena != ARENA_WORK)
             continue;
-        uint32_t *t = p->touched + (size_t)(b->buffer - p->first_buffer) * p->n_streams;
-        bool fresh = true;
-        for (uint32_t s = 0; s < p->n_streams; s++)
-            fresh = fresh && !t[s];
-        if (fresh)
+        if (p->piece_of[b->buffer - p->first_buffer] == PLAN_NONE)
             allocate(p, i, b->buffer);
-        instr = &p->pb->instrs.at[p->first + i];
-        t[instr->stream] = i + 1;
+        guard_of(p, p->piece_of[b->buffer - p->first_buffer])[instr->stream] = i + 1;
     }
     if (instr->op == PLAN_ROUNDS) {
         p->rounds = i;
@@ -393,8 +466,8 @@ void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t first_buffer,
     p.last_on = mem_alloc(n_streams * sizeof(uint32_t));
     p.compute_index = mem_alloc(n * sizeof(uint32_t));
     p.last_use = mem_alloc((n_buffers + 1) * sizeof(uint32_t));
-    p.touched = mem_alloc(((size_t)n_buffers * n_streams + 1) * sizeof(uint32_t));
-    p.taken = mem_alloc((n_buffers + 1) * sizeof *p.taken);
+    p.piece_of = mem_alloc((n_buffers + 1) * sizeof *p.piece_of);
+    memset(p.piece_of, 0xff, n_buffers * sizeof *p.piece_of);
     for (uint32_t i = 0, runs = 0; i < n; i++) {
         const struct plan_instr *x = instr(&p, i);
         p.compute_index[i] = runs;
@@ -404,14 +477,17 @@ void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t first_buffer,
     for (uint32_t i = 0; i < n; i++)
         plan_instruction(&p, i, deps);
     settle(&p, &pb->h.arena_bytes[ARENA_WORK]);
-    for (int v = 0; v < POOLS; v++)
-        vec_free(&p.spaces[v]);
+    for (int v = 0; v < POOLS; v++) {
+        vec_free(&p.spaces[v].dead);
+        vec_free(&p.spaces[v].joins);
+        vec_free(&p.spaces[v].alone);
+    }
+    vec_free(&p.pieces);
     vec_free(&p.guards);
     vec_free(&p.spare);
     mem_free(p.clock);
     mem_free(p.last_on);
     mem_free(p.compute_index);
     mem_free(p.last_use);
-    mem_free(p.touched);
-    mem_free(p.taken);
+    mem_free(p.piece_of);
 }
