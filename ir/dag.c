@@ -20,9 +20,11 @@ static void unlink_dag(struct ir_dag *d)
 {
     mem_free(d->out_first);
     mem_free(d->out_edge);
+    mem_free(d->out_to);
     mem_free(d->in_first);
     mem_free(d->in_edge);
-    d->out_first = d->out_edge = d->in_first = d->in_edge = NULL;
+    mem_free(d->in_from);
+    d->out_first = d->out_edge = d->out_to = d->in_first = d->in_edge = d->in_from = NULL;
 }
 
 void ir_dag_release(struct ir_dag *d)
@@ -47,25 +49,30 @@ void ir_dag_edge(struct ir_dag *d, uint32_t from, uint32_t to, enum ir_edge_kind
     *vec_push(&d->edges) = (struct ir_edge){ .from = from, .to = to, .kind = kind, .value = value };
 }
 
-/* Counting sort of the edges by one of their ends. */
-static void csr(const struct ir_dag *d, bool by_from, uint32_t **first, uint32_t **edge)
+/* Counting sort of the edges by one of their ends: their numbers, and the nodes at the other one. */
+static void csr(const struct ir_dag *d, bool by_from, uint32_t **first, uint32_t **edge, uint32_t **other)
 {
     uint32_t n = d->nodes.n;
     *first = mem_alloc((n + 1) * sizeof(uint32_t));
     *edge = mem_alloc(d->edges.n * sizeof(uint32_t));
+    *other = mem_alloc(d->edges.n * sizeof(uint32_t));
     for (uint32_t e = 0; e < d->edges.n; e++)
         (*first)[by_from ? d->edges.at[e].from : d->edges.at[e].to]++;
     for (uint32_t i = 1; i <= n; i++) /* the end of each node's edges, */
         (*first)[i] += (*first)[i - 1];
-    for (uint32_t e = d->edges.n; e-- > 0;) /* which the last of them moves to the front */
-        (*edge)[--(*first)[by_from ? d->edges.at[e].from : d->edges.at[e].to]] = e;
+    for (uint32_t e = d->edges.n; e-- > 0;) { /* which the last of them moves to the front */
+        const struct ir_edge *at = &d->edges.at[e];
+        const uint32_t k = --(*first)[by_from ? at->from : at->to];
+        (*edge)[k] = e;
+        (*other)[k] = by_from ? at->to : at->from;
+    }
 }
 
 void ir_dag_link(struct ir_dag *d)
 {
     unlink_dag(d);
-    csr(d, true, &d->out_first, &d->out_edge);
-    csr(d, false, &d->in_first, &d->in_edge);
+    csr(d, true, &d->out_first, &d->out_edge, &d->out_to);
+    csr(d, false, &d->in_first, &d->in_edge, &d->in_from);
 }
 
 /* Binary heap of node numbers, smallest on top. */
@@ -107,7 +114,7 @@ uint32_t ir_dag_sort(const struct ir_dag *d, uint32_t *order)
         uint32_t i = heap_pop(&ready);
         order[done++] = i;
         for (uint32_t k = d->out_first[i]; k < d->out_first[i + 1]; k++) {
-            uint32_t to = d->edges.at[d->out_edge[k]].to;
+            uint32_t to = d->out_to[k];
             if (!--missing[to])
                 heap_push(&ready, to);
         }
@@ -136,9 +143,9 @@ uint32_t ir_dag_cycle(const struct ir_dag *d, uint32_t *cycle)
             seen[at] = ++steps;
             path[steps - 1] = at;
             uint32_t k = d->in_first[at];
-            while (sorted[d->edges.at[d->in_edge[k]].from])
+            while (sorted[d->in_from[k]])
                 k++;
-            at = d->edges.at[d->in_edge[k]].from;
+            at = d->in_from[k];
         }
         for (uint32_t i = steps; i >= seen[at]; i--) /* the path runs against the edges */
             cycle[length++] = path[i - 1];
@@ -182,7 +189,7 @@ bool ir_dag_sound(struct ir_dag *d)
 uint32_t ir_dag_find_edge(const struct ir_dag *d, uint32_t a, uint32_t b)
 {
     for (uint32_t k = d->out_first[a]; k < d->out_first[a + 1]; k++)
-        if (d->edges.at[d->out_edge[k]].to == b)
+        if (d->out_to[k] == b)
             return d->out_edge[k];
     return IR_NONE;
 }

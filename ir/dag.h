@@ -99,6 +99,7 @@ struct ir_dag {
     } orders;
     uint32_t *out_first, *out_edge; /* CSR: edges leaving node i are out_edge[out_first[i]] .. */
     uint32_t *in_first, *in_edge;   /* and entering; in order of the edges' numbers */
+    uint32_t *out_to, *in_from;     /* the nodes at their other ends */
 };
 
 void ir_dag_init(struct ir_dag *d);

@@ -7,6 +7,7 @@
 #include "ir/dag_print.h"
 #include "sched/cost/cost.h"
 #include "sched/directives/csv.h"
+#include "sched/weights.h"
 
 struct pass {
     const char *name;
@@ -27,6 +28,10 @@ void compile_forget(struct sched *s)
 {
     ir_dag_release(&s->train.dag);
     ir_dag_release(&s->eval.dag);
+    lower_forget(s);
+    if (s->train.weights)
+        weights_release(s->train.weights);
+    mem_free(s->train.weights);
     mem_free(s->train.group);
     mem_free(s->train.order);
     mem_free(s->eval.order);
@@ -175,6 +180,7 @@ static bool forget_order(struct list_plan *list)
 enum status compile_order(struct sched *s, struct err *e)
 {
     size_t first = 0;
+    lower_forget(s);
     while (passes[first].run != pass_sequence)
         first++;
     if (!forget_order(&s->train) || (s->in->eval && !forget_order(&s->eval)))

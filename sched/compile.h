@@ -60,8 +60,9 @@ struct list_plan { /* one list of instructions: "train" or "eval" */
     struct ir_dag dag;
     uint32_t
         *group; /* by node: number of the group that overlaps that a run is in, 0: in none; NULL: all are in none */
-    uint32_t *order;       /* global order of all nodes: every class dispatches a projection of it */
-    uint32_t nodes, edges; /* of the DAG before it had one */
+    struct weights *weights; /* where some are: sched/weights.h; NULL: not found yet */
+    uint32_t *order;         /* global order of all nodes: every class dispatches a projection of it */
+    uint32_t nodes, edges;   /* of the DAG before it had one */
 };
 
 /* How the sequences of a replica are shared, alike on all device sets: piper-strategy(5), shard. */
@@ -163,6 +164,7 @@ struct sched {
     bool carries;           /* in the next group too */
     uint8_t *stream_used;   /* by stream: some class that was lowered has it */
     struct list_plan train, eval;
+    struct lowering *lowering; /* what classes share that are lowered from these lists; NULL: nothing is known */
 };
 
 /* Elements of a bucket that take at least `bytes` as parameters and as gradients (float32). */

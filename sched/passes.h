@@ -50,6 +50,7 @@ enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
 enum status lower_within(struct sched *s, uint64_t most, struct sched_output *out, struct err *e);
 /* The plan of this class alone, and what a rank of it allocates. */
 uint64_t lower_class_bytes(struct sched *s, uint32_t class_id, struct sched_output *out);
+void lower_forget(struct sched *s); /* the lists, or their order, are no longer those that were lowered */
 /* compile.c: the passes that make the DAG, of which nothing may be left, and its order. */
 enum status compile_dag(struct sched *s, struct err *e);
 void compile_forget(struct sched *s); /* releases it */

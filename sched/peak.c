@@ -25,6 +25,7 @@ struct limit {
     uint32_t class_id; /* the one that most likely takes most */
     double *estimates; /* by class */
     struct list_plan train, eval; /* with every B whole, */
+    struct lowering *lowering;    /* what classes share then, */
     struct sched_output whole;    /* and the plans of these classes */
 };
 
@@ -139,10 +140,13 @@ static uint32_t largest_class(const struct sched *s, const double *estimates, co
 static void exchange(struct sched *s, struct limit *limit)
 {
     const struct list_plan train = s->train, eval = s->eval;
+    struct lowering *lowering = s->lowering;
     s->train = limit->train;
     s->eval = limit->eval;
+    s->lowering = limit->lowering;
     limit->train = train;
     limit->eval = eval;
+    limit->lowering = lowering;
 }
 
 /* By one class more, which has no plan with every B whole yet; false: nothing more is allowed. */

@@ -163,7 +163,7 @@ static uint32_t pop_ready(struct simulation *sim, struct ready *h, enum by by)
 static void place(struct simulation *sim, uint32_t node)
 {
     for (uint32_t k = sim->d->in_first[node]; k < sim->d->in_first[node + 1] && sim->reads_load[node]; k++) {
-        uint32_t from = sim->d->edges.at[sim->d->in_edge[k]].from;
+        uint32_t from = sim->d->in_from[k];
         if (sim->d->nodes.at[from].kind == IR_NODE_LOAD && !sim->placed[from]) {
             sim->placed[from] = 1;
             sim->order[sim->done++] = from;
@@ -281,7 +281,7 @@ static void release_held(struct simulation *sim, const struct ir_node *reduction
 static void complete(struct simulation *sim, uint32_t node)
 {
     for (uint32_t k = sim->d->out_first[node]; k < sim->d->out_first[node + 1]; k++) {
-        uint32_t to = sim->d->edges.at[sim->d->out_edge[k]].to;
+        uint32_t to = sim->d->out_to[k];
         if (!--sim->missing[to])
             become_ready(sim, to);
     }
@@ -399,7 +399,7 @@ static void simulate(struct simulation *sim)
         if (d->nodes.at[i].kind != IR_NODE_LOAD)
             continue;
         for (uint32_t k = d->out_first[i]; k < d->out_first[i + 1]; k++)
-            sim->reads_load[d->edges.at[d->out_edge[k]].to] = 1;
+            sim->reads_load[d->out_to[k]] = 1;
         complete(sim, i);
     }
     for (uint32_t i = 0; i < d->nodes.n; i++)
@@ -461,6 +461,16 @@ static void free_heaps(struct ready *heaps, uint32_t n)
     mem_free(heaps);
 }
 
+/* They stay the same when the list gets another order. */
+static const struct weights *weights_of(const struct sched *s, struct list_plan *list)
+{
+    if (!list->weights) {
+        list->weights = mem_alloc(sizeof *list->weights);
+        weights_find(s, list, list->weights);
+    }
+    return list->weights;
+}
+
 static enum status sequence_list(const struct sched *s, struct list_plan *list, struct err *e)
 {
     struct ir_dag *d = &list->dag;
@@ -483,7 +493,7 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
     sim.travels = mem_alloc((n_queues + 1) * sizeof *sim.travels);
     sim.backlog = mem_alloc(s->classes.n * sizeof *sim.backlog);
     if (list->group) {
-        weights_find(s, list, &sim.w);
+        sim.w = *weights_of(s, list);
         make_gates(&sim, list);
     }
     sim.early = !s->in->clip && !list->eval;
@@ -496,7 +506,6 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
     vec_free(&sim.asked);
     vec_free(&sim.now);
     vec_free(&sim.late);
-    weights_release(&sim.w);
     mem_free(sim.gates.missing);
     mem_free(sim.gates.first);
     mem_free(sim.gates.next);

@@ -208,6 +208,7 @@ static enum status collect(struct collector *g, const struct filter *f, struct e
  * alone, so filters that differ in the microbatch only are looked at once. */
 struct convexity {
     uint8_t *reaches; /* [from * chunks + to]: data flows from chunk to chunk, also through others */
+    uint8_t *matches; /* by chunk: it is in the match of the filter that is looked at */
     struct {
         VEC(const struct filter *);
     } done;
@@ -217,6 +218,7 @@ static void find_reaches(const struct sched *s, struct convexity *v)
 {
     uint32_t n = s->chunks.chunks.n;
     v->reaches = mem_alloc((size_t)n * n + 1);
+    v->matches = mem_alloc(n + 1);
     for (uint32_t b = 0; b < n; b++) /* numbered in a topological order */
         for (uint32_t i = 0; i < s->chunks.chunks.at[b].n_ops; i++) {
             const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[s->chunks.chunks.at[b].first_op + i]];
@@ -247,15 +249,17 @@ static bool same_match(const struct sched *s, const struct filter *a, const stru
  * between them lies all that follows. BW gives nothing on. */
 static uint32_t find_detour(const struct sched *s, struct convexity *v, const struct filter *f)
 {
-    uint32_t n = s->chunks.chunks.n;
+    const uint32_t n = s->chunks.chunks.n;
     for (uint32_t i = 0; i < v->done.n; i++)
         if (same_match(s, v->done.at[i], f))
             return IR_NONE;
     vec_add(&v->done, f);
+    for (uint32_t c = 0; c < n; c++)
+        v->matches[c] = filter_chunk(s, f, c);
     for (uint32_t x = 0; x < n && f->pass != IR_PASS_BW; x++) {
         bool after = false, before = f->pass == IR_PASS_NONE;
-        for (uint32_t c = 0; c < n && !filter_chunk(s, f, x); c++) {
-            if (!filter_chunk(s, f, c))
+        for (uint32_t c = 0; c < n && !v->matches[x]; c++) {
+            if (!v->matches[c])
                 continue;
             after = after || v->reaches[(size_t)c * n + x];
             before = before || v->reaches[(size_t)x * n + c];
@@ -460,6 +464,7 @@ enum status pass_order(struct sched *s, struct err *e)
     s->order_checked = true; /* whichever way B runs: cut or whole it has the same neighbours */
     mem_free(g.line_of);
     mem_free(v.reaches);
+    mem_free(v.matches);
     vec_free(&v.done);
     mem_free(nodes.first);
     mem_free(nodes.n);

@@ -92,7 +92,7 @@ static void find_dependencies(struct class_lowering *c, struct dependencies *dep
                 vec_add(&at, k);
         }
         for (uint32_t k = d->in_first[node]; k < d->in_first[node + 1]; k++) {
-            uint32_t on = c->instr_of[d->edges.at[d->in_edge[k]].from];
+            uint32_t on = c->instr_of[d->in_from[k]];
             if (on != IR_NONE && c->pb.instrs.at[c->first_instr + on].stream != instr->stream)
                 vec_add(&at, on);
         }
@@ -158,6 +158,11 @@ static uint32_t *none_array(uint32_t n)
     return a;
 }
 
+static uint32_t most_nodes(const struct sched *s)
+{
+    return s->train.dag.nodes.n > s->eval.dag.nodes.n ? s->train.dag.nodes.n : s->eval.dag.nodes.n;
+}
+
 /* Who shares the sequences of a replica. */
 static void lower_share(struct class_lowering *c)
 {
@@ -184,6 +189,8 @@ static void lower_class(struct lowering *low, uint32_t class_id, uint32_t thread
     struct sched *s = low->s;
     if (out->blob || __atomic_load_n(&low->too_much, __ATOMIC_RELAXED))
         return;
+    if (!room->instr_of)
+        room->instr_of = none_array(most_nodes(s));
     struct class_lowering c = { .x = low, .class_id = class_id, .pb = room->pb, .instr_of = room->instr_of };
     struct plan_header *h = &c.pb.h;
     programs_init(&c.programs, s, &c.pb);
@@ -237,15 +244,14 @@ static void lower_next(void *lowering, uint32_t i, uint32_t thread)
     lower_class(low, i % 2 ? low->s->classes.n - 1 - i / 2 : i / 2, thread);
 }
 
-static uint32_t most_nodes(const struct sched *s)
+/* What classes share, if it is not known yet. The lists have their order. */
+static struct lowering *open_lowering(struct sched *s)
 {
-    return s->train.dag.nodes.n > s->eval.dag.nodes.n ? s->train.dag.nodes.n : s->eval.dag.nodes.n;
-}
-
-/* What classes share. The lists have their order. */
-static void open_lowering(struct lowering *low, uint32_t threads)
-{
-    struct sched *s = low->s;
+    struct lowering *low = s->lowering;
+    if (low)
+        return low;
+    low = s->lowering = mem_alloc(sizeof *low);
+    low->s = s;
     if (!s->stream_used)
         s->stream_used = arena_alloc(&s->arena, s->streams.n);
     low->stream_scratch = arena_array(&s->arena, uint64_t, s->streams.n);
@@ -256,14 +262,17 @@ static void open_lowering(struct lowering *low, uint32_t threads)
     lower_index_list(s, &s->train, &low->train);
     if (s->in->eval)
         lower_index_list(s, &s->eval, &low->eval);
-    low->rooms = mem_alloc(threads * sizeof *low->rooms);
-    for (uint32_t t = 0; t < threads; t++)
-        low->rooms[t].instr_of = none_array(most_nodes(s));
+    low->n_rooms = parallel_threads(s->classes.n);
+    low->rooms = mem_alloc(low->n_rooms * sizeof *low->rooms);
+    return low;
 }
 
-static void close_lowering(struct lowering *low, uint32_t threads)
+void lower_forget(struct sched *s)
 {
-    for (uint32_t t = 0; t < threads; t++) {
+    struct lowering *low = s->lowering;
+    if (!low)
+        return;
+    for (uint32_t t = 0; t < low->n_rooms; t++) {
         plan_builder_release(&low->rooms[t].pb);
         mem_free(low->rooms[t].instr_of);
     }
@@ -274,6 +283,8 @@ static void close_lowering(struct lowering *low, uint32_t threads)
     lower_index_release(&low->eval);
     vec_free(&low->channels);
     vec_free(&low->border_channels);
+    mem_free(low);
+    s->lowering = NULL;
 }
 
 /* What is known of plans before they are made; of classes that are not lowered yet there is no blob. */
@@ -293,13 +304,20 @@ static void begin_output(const struct sched *s, struct sched_output *out)
             out->class_of[s->class_pool.at[s->classes.at[c].first + k]] = c;
 }
 
+/* What is lowered now: into out, as long as no rank allocates more than this. */
+static struct lowering *begin_lowering(struct sched *s, uint64_t most, struct sched_output *out)
+{
+    struct lowering *low = open_lowering(s);
+    begin_output(s, out);
+    low->out = out;
+    low->most = most;
+    low->too_much = false;
+    return low;
+}
+
 uint64_t lower_class_bytes(struct sched *s, uint32_t class_id, struct sched_output *out)
 {
-    struct lowering low = { .s = s, .out = out, .most = UINT64_MAX };
-    begin_output(s, out);
-    open_lowering(&low, 1);
-    lower_class(&low, class_id, 0);
-    close_lowering(&low, 1);
+    lower_class(begin_lowering(s, UINT64_MAX, out), class_id, 0);
     return ((const struct plan_header *)out->classes[class_id].blob)->total_bytes;
 }
 
@@ -312,16 +330,15 @@ static uint64_t instructions_of(const struct sched_class *c)
 
 enum status lower_within(struct sched *s, uint64_t most, struct sched_output *out, struct err *e)
 {
-    const uint32_t n = s->classes.n, threads = parallel_threads(n);
-    struct lowering low = { .s = s, .out = out, .most = most };
-    begin_output(s, out);
-    open_lowering(&low, threads);
-    parallel_each(n, lower_next, &low);
+    const uint32_t n = s->classes.n;
+    struct lowering *low = begin_lowering(s, most, out);
+    parallel_each(n, lower_next, low);
+    if (low->too_much)
+        return ST_OK;
     out->instructions = 0;
-    for (uint32_t c = 0; c < n && !low.too_much; c++)
+    for (uint32_t c = 0; c < n; c++)
         out->instructions += instructions_of(&out->classes[c]) * s->classes.at[c].n;
-    close_lowering(&low, threads);
-    return low.too_much ? ST_OK : stream_check(s, s->stream_used, e);
+    return stream_check(s, s->stream_used, e);
 }
 
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)

@@ -34,7 +34,7 @@ struct list_index {
 };
 /* Groups of a class, where sequences are shared, of these kinds. */
 enum lower_share { LOWER_SEQUENCE, LOWER_TENSOR, LOWER_HEADS, LOWER_SHARES };
-/* The whole job. */
+/* The whole job: what classes share, and how they are lowered now. */
 struct lowering {
     struct sched *s;
     struct {
@@ -51,8 +51,9 @@ struct lowering {
     } border_channels;
     uint32_t *train_tag, *eval_tag; /* by move */
     struct list_index train, eval;
+    uint32_t n_rooms;
     struct lower_room {
-        uint32_t *instr_of;                 /* of class_lowering; all IR_NONE between lists */
+        uint32_t *instr_of;                 /* of class_lowering; all IR_NONE between lists; NULL: not used yet */
         struct plan_builder pb;             /* empty: what the class before had */
     } * rooms;                              /* by thread */
     struct group_key *shares[LOWER_SHARES]; /* by class, where sequences are shared */

@@ -141,10 +141,10 @@ static struct piece *dead_at(const struct planner *p, const struct space *v, uin
 }
 
 /* What number k joins has changed, or how large it is. */
-static void note_alone(const struct planner *p, struct space *v, uint32_t k)
+static inline void note_alone(const struct planner *p, struct space *v, uint32_t k)
 {
     if (k < v->dead.n)
-        v->alone.at[k] = v->joins.at[k] || (k && v->joins.at[k - 1]) ? 0 : dead_at(p, v, k)->bytes;
+        v->alone.at[k] = v->joins.at[k] | (k && v->joins.at[k - 1]) ? 0 : dead_at(p, v, k)->bytes;
 }
 
 static void set_joins(const struct planner *p, struct space *v, uint32_t k, bool joins)
@@ -211,16 +211,27 @@ static bool usable(const struct planner *p, const struct wanted *w, uint32_t pie
     return covered(p, w->i, guard) || (w->waits && old_enough(p, w->i, guard, p->lag[w->pool]));
 }
 
+/* The next from k on with `bytes` or more, but less than `over` more: what is less than `bytes` wraps round. */
+static uint32_t next_alone(const struct space *v, uint32_t k, uint64_t bytes, uint64_t over)
+{
+    const uint64_t *alone = v->alone.at;
+    const uint32_t n = v->alone.n;
+    while (k < n && alone[k] - bytes >= over)
+        k++;
+    return k;
+}
+
 /* Of usable dead pieces that touch no other one. */
 static void best_alone(const struct planner *p, const struct wanted *w, struct fit *best)
 {
     const struct space *v = &p->spaces[w->pool];
-    uint64_t over = best->bytes - w->bytes; /* alone - bytes wraps round where it is too small */
-    for (uint32_t k = 0; k < v->dead.n && over; k++)
-        if (v->alone.at[k] - w->bytes < over && usable(p, w, v->dead.at[k])) {
+    for (uint32_t k = 0; best->bytes > w->bytes; k++) {
+        k = next_alone(v, k, w->bytes, best->bytes - w->bytes);
+        if (k == v->alone.n)
+            return;
+        if (usable(p, w, v->dead.at[k]))
             *best = (struct fit){ v->alone.at[k], k, 1 };
-            over = v->alone.at[k] - w->bytes;
-        }
+    }
 }
 
 /* Runs of usable dead pieces among those from `first` to `end`, which touch: a window that slides over them once. Whatever holds more
