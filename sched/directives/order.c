@@ -294,9 +294,9 @@ static bool leads_back(const struct ir_dag *d, uint32_t node, uint32_t number, c
         (n->kind != IR_NODE_BORDER || d->moves.at[n->what].how == IR_HOW_ROWS))
         return false;
     const uint32_t *first = sinks ? d->out_first : d->in_first, *edge = sinks ? d->out_edge : d->in_edge;
+    const uint32_t *other = sinks ? d->out_to : d->in_from;
     for (uint32_t k = first[node]; k < first[node + 1]; k++) {
-        const struct ir_edge *x = &d->edges.at[edge[k]];
-        if (x->kind != IR_EDGE_ORDER && leads_back(d, sinks ? x->to : x->from, number, mark, sinks))
+        if (leads_back(d, other[k], number, mark, sinks) && d->edges.at[edge[k]].kind != IR_EDGE_ORDER)
             return true;
     }
     return false;
@@ -311,11 +311,10 @@ static void ends(const struct ir_dag *d, const struct members *group, const uint
     for (uint32_t i = 0; i < group->n; i++) {
         uint32_t n = group->at[i];
         const uint32_t *first = sinks ? d->out_first : d->in_first, *edge = sinks ? d->out_edge : d->in_edge;
+        const uint32_t *other = sinks ? d->out_to : d->in_from;
         bool end = true;
-        for (uint32_t k = first[n]; k < first[n + 1] && end; k++) {
-            const struct ir_edge *x = &d->edges.at[edge[k]];
-            end = x->kind == IR_EDGE_ORDER || !leads_back(d, sinks ? x->to : x->from, mark[n], mark, sinks);
-        }
+        for (uint32_t k = first[n]; k < first[n + 1] && end; k++)
+            end = !leads_back(d, other[k], mark[n], mark, sinks) || d->edges.at[edge[k]].kind == IR_EDGE_ORDER;
         if (end)
             vec_add(out, n);
     }

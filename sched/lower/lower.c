@@ -189,9 +189,13 @@ static void lower_class(struct lowering *low, uint32_t class_id, uint32_t thread
     struct sched *s = low->s;
     if (out->blob || __atomic_load_n(&low->too_much, __ATOMIC_RELAXED))
         return;
-    if (!room->instr_of)
+    if (!room->instr_of) {
         room->instr_of = none_array(most_nodes(s));
-    struct class_lowering c = { .x = low, .class_id = class_id, .pb = room->pb, .instr_of = room->instr_of };
+        room->map_size = 1024;
+    }
+    struct class_lowering c = {
+        .x = low, .class_id = class_id, .pb = room->pb, .instr_of = room->instr_of, .map_least = &room->map_size
+    };
     struct plan_header *h = &c.pb.h;
     programs_init(&c.programs, s, &c.pb);
     c.set_of = none_array(s->sets.n);

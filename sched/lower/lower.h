@@ -53,6 +53,7 @@ struct lowering {
     struct list_index train, eval;
     uint32_t n_rooms;
     struct lower_room {
+        uint32_t map_size;                  /* map_least of class_lowering */
         uint32_t *instr_of;                 /* of class_lowering; all IR_NONE between lists; NULL: not used yet */
         struct plan_builder pb;             /* empty: what the class before had */
     } * rooms;                              /* by thread */
@@ -87,8 +88,8 @@ struct class_lowering {
     struct lower_value {
         uint64_t key; /* 0: free */
         uint32_t buffer;
-    } * map; /* of values to buffers: open addressing */
-    uint32_t map_size, map_used;
+    } * map;                                 /* of values to buffers: open addressing */
+    uint32_t map_size, map_used, *map_least; /* the last: places to begin with, as many as the class before had */
 };
 
 static inline uint32_t class_of_set(const struct sched *s, uint32_t set)

@@ -17,6 +17,8 @@ enum pool { POOL_REST, POOL_PARAMS, POOL_GRADS, POOLS };
  * the last instruction + 1 that touched it, 0: none did. */
 struct piece {
     uint64_t offset, bytes;
+    uint32_t
+        late; /* the stream of its guard that was not covered when that was asked last: most likely it still is not */
 };
 /* An address space: its dead pieces by offset; all other bytes below its extent are alive. Columns, because those that look for bytes go over all of
  * them again and again. */
@@ -85,15 +87,6 @@ static void add_wait(struct planner *p, uint32_t i, uint32_t on)
     join_clock(p, i, on);
 }
 
-static bool covered(const struct planner *p, uint32_t i, const uint32_t *guard)
-{
-    const uint32_t *c = clock_of(p, i);
-    for (uint32_t s = 0; s < p->n_streams; s++)
-        if (guard[s] > c[s])
-            return false;
-    return true;
-}
-
 /* Would waiting for the guard be free of cost, most likely? */
 static bool old_enough(const struct planner *p, uint32_t i, const uint32_t *guard, uint32_t lag)
 {
@@ -109,6 +102,21 @@ static uint32_t *guard_of(const struct planner *p, uint32_t piece)
     return p->guards.at + (size_t)piece * p->n_streams;
 }
 
+/* Does instruction i come after all that has touched a piece? */
+static bool covered(const struct planner *p, uint32_t i, uint32_t piece)
+{
+    const uint32_t *c = clock_of(p, i), *guard = guard_of(p, piece);
+    uint32_t *late = &p->pieces.at[piece].late;
+    if (guard[*late] > c[*late])
+        return false;
+    for (uint32_t s = 0; s < p->n_streams; s++)
+        if (guard[s] > c[s]) {
+            *late = s;
+            return false;
+        }
+    return true;
+}
+
 /* Nobody has touched it. */
 static uint32_t new_piece(struct planner *p, uint64_t offset, uint64_t bytes)
 {
@@ -120,7 +128,7 @@ static uint32_t new_piece(struct planner *p, uint64_t offset, uint64_t bytes)
         vec_push(&p->pieces);
         vec_grow(&p->guards, p->n_streams);
     }
-    p->pieces.at[number] = (struct piece){ offset, bytes };
+    p->pieces.at[number] = (struct piece){ offset, bytes, 0 };
     return number;
 }
 
@@ -207,8 +215,7 @@ static bool usable(const struct planner *p, const struct wanted *w, uint32_t pie
     const uint64_t bytes = p->pieces.at[piece].bytes;
     if (w->pool != POOL_REST && (bytes < w->bytes || bytes > w->bytes + w->bytes / 2))
         return false;
-    const uint32_t *guard = guard_of(p, piece);
-    return covered(p, w->i, guard) || (w->waits && old_enough(p, w->i, guard, p->lag[w->pool]));
+    return covered(p, w->i, piece) || (w->waits && old_enough(p, w->i, guard_of(p, piece), p->lag[w->pool]));
 }
 
 /* The next from k on with `bytes` or more, but less than `over` more: what is less than `bytes` wraps round. */
@@ -304,7 +311,7 @@ static uint32_t take_run(struct planner *p, const struct wanted *w, const struct
             join_guard(p, first, v->dead.at[j]);
     }
     if (cut)
-        p->pieces.at[first] = (struct piece){ offset + w->bytes, run->bytes - w->bytes };
+        p->pieces.at[first] = (struct piece){ offset + w->bytes, run->bytes - w->bytes, 0 };
     drop_dead(p, v, run->first + cut, run->count - cut);
     if (cut)
         set_joins(p, v, run->first, joins);
@@ -323,7 +330,7 @@ static uint32_t take_end(struct planner *p, const struct wanted *w)
     const struct piece *tail = n ? dead_at(p, v, n - 1) : NULL;
     uint64_t offset = v->extent;
     if (w->pool == POOL_REST && tail && tail->offset + tail->bytes == v->extent &&
-        covered(p, w->i, guard_of(p, v->dead.at[n - 1]))) {
+        covered(p, w->i, v->dead.at[n - 1])) {
         offset = tail->offset;
         drop_dead(p, v, n - 1, 1);
         if (n > 1)
@@ -368,9 +375,9 @@ static void merge_dead(struct planner *p, struct space *v, uint32_t i)
     for (uint32_t k = next_join(v, 0); k < v->dead.n; k = next_join(v, k + 1)) {
         const uint32_t into = v->dead.at[k];
         uint32_t end = k + 1;
-        if (!covered(p, i, guard_of(p, into)))
+        if (!covered(p, i, into))
             continue;
-        for (; v->joins.at[end - 1] && covered(p, i, guard_of(p, v->dead.at[end])); end++) {
+        for (; v->joins.at[end - 1] && covered(p, i, v->dead.at[end]); end++) {
             join_guard(p, into, v->dead.at[end]);
             p->pieces.at[into].bytes += dead_at(p, v, end)->bytes;
         }
