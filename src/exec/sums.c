@@ -277,7 +277,8 @@ static enum status check_bucket(struct exec *x, uint32_t bucket, struct err *e)
     const float *next = s.snapshot, *own[3] = { NULL };
     for (int k = 0; k < 3; k++) {
         own[k] = !state[k] ? NULL : next ? next : state[k] + before;
-        next += state[k] && next ? s.own.count : 0;
+        if (state[k] && next)
+            next += s.own.count;
     }
     for (uint32_t i = sums->first[2 * bucket]; i < sums->first[2 * bucket + 1]; i++) {
         const struct update_stretch *at = &sums->at[i];
