@@ -39,9 +39,10 @@ result 'checkpoints of a training run are left alone'
 train 2 v w --device emulate --emulate-forward 0 --fresh && [ -d w/old.1/checkpoints ]
 result '--fresh puts them aside'
 
-# a step of 1 s: the second ends within 4 s, a third would not
+# a step of 1 s: the second ends within 4 s, if the start is not slow, a third would not
 begin=$(date +%s)
-ends 75 2 v slow --device emulate --emulate-forward 0.04 --max-time 4 && [ "$(last_step slow)" -eq 2 ] &&
+ends 75 2 v slow --device emulate --emulate-forward 0.04 --max-time 4 && [ "$(last_step slow)" -le 2 ] &&
+    [ "$(last_step slow)" -ge $((${TEST_TIME_SCALE:-1} > 1 ? 1 : 2)) ] &&
     [ $(($(date +%s) - begin)) -le $((4 * ${TEST_TIME_SCALE:-1})) ]
 result '--max-time: no step begins that would not end in time'
 
