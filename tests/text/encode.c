@@ -186,7 +186,8 @@ int main(int argc, char **argv)
             tokenizer_decode(t, out.at, out.n, false, &back);
         const uint32_t n = decodes ? (uint32_t)back.n : out.n;
         fwrite(&n, sizeof n, 1, stdout);
-        fwrite(decodes ? (const void *)back.at : out.at, decodes ? 1 : 4, n, stdout);
+        if (n)
+            fwrite(decodes ? (const void *)back.at : out.at, decodes ? 1 : 4, n, stdout);
         text_bytes_free(&back);
         text.n = 0;
     }
