@@ -7,8 +7,8 @@
 
 #include <math.h>
 
-/* The fastest first: as BI and BW, of which any number may wait on a class, or one, in the next group too or not, or none while it could run;
- * whole. */
+/* The fastest first: as BI and BW, of which any number may wait on a class, or one, in the next group too (that takes memory, and is done where
+ * a strategy says how much there is) or not, or none while it could run; whole. */
 struct variant {
     bool uncut, carries;
     uint32_t waiting;
@@ -239,6 +239,8 @@ static enum status refuse_peak(struct sched *s, struct err *e)
 static enum status first_within(struct sched *s, struct limit *limit, struct sched_output *out, struct err *e)
 {
     for (uint32_t v = 0; v < WHOLE && s->overlaps; v++) {
+        if (variants[v].carries && !s->peak)
+            continue;
         TRY(try_variant(s, v, limit, out, e));
         if (out->classes)
             return ST_OK;
