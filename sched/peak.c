@@ -7,8 +7,8 @@
 
 #include <math.h>
 
-/* The fastest first: as BI and BW, of which any number may wait on a class, or one, in the next group too (that takes memory, and is done where
- * a strategy says how much there is) or not, or none while it could run; whole. */
+/* The fastest first: as BI and BW, of which any number may wait on a class, or one, in the next group too or not, or none while it could run;
+ * whole. */
 struct variant {
     bool uncut, carries;
     uint32_t waiting;
@@ -29,6 +29,13 @@ struct limit {
     struct sched_output whole;    /* and the plans of these classes */
 };
 
+/* Is it the one that was made last? */
+static bool is_made(const struct sched *s, uint32_t v)
+{
+    return s->train.order && s->uncut == variants[v].uncut && s->carries == variants[v].carries &&
+           s->waiting == variants[v].waiting;
+}
+
 static void use_variant(struct sched *s, uint32_t v)
 {
     s->uncut = variants[v].uncut;
@@ -40,6 +47,8 @@ static void use_variant(struct sched *s, uint32_t v)
 static enum status order_variant(struct sched *s, uint32_t v, struct err *e)
 {
     const bool same = s->train.order && s->uncut == variants[v].uncut;
+    if (is_made(s, v))
+        return ST_OK;
     use_variant(s, v);
     return same ? compile_order(s, e) : compile_dag(s, e);
 }
@@ -235,11 +244,36 @@ static enum status refuse_peak(struct sched *s, struct err *e)
         (double)s->peak / GIB, ceil((double)least / GIB * 100) / 100);
 }
 
+/* Bytes of the class of the limit in this variant. */
+static enum status weigh_variant(struct sched *s, uint32_t v, const struct limit *limit, uint64_t *bytes, struct err *e)
+{
+    struct sched_output out = { 0 };
+    TRY(order_variant(s, v, e));
+    *bytes = lower_class_bytes(s, limit->class_id, &out);
+    sched_output_release(&out);
+    return ST_OK;
+}
+
+/* May BW wait in the next group? Where no strategy says how much memory there is only if it takes none. */
+static enum status find_carries(struct sched *s, const struct limit *limit, bool *carries, struct err *e)
+{
+    uint64_t with, without;
+    *carries = true;
+    if (s->peak || !s->overlaps)
+        return ST_OK;
+    TRY(weigh_variant(s, 1, limit, &without, e));
+    TRY(weigh_variant(s, 0, limit, &with, e));
+    *carries = with <= without;
+    return ST_OK;
+}
+
 /* The first variant that keeps within the limit. */
 static enum status first_within(struct sched *s, struct limit *limit, struct sched_output *out, struct err *e)
 {
+    bool carries;
+    TRY(find_carries(s, limit, &carries, e));
     for (uint32_t v = 0; v < WHOLE && s->overlaps; v++) {
-        if (variants[v].carries && !s->peak)
+        if (variants[v].carries && !carries)
             continue;
         TRY(try_variant(s, v, limit, out, e));
         if (out->classes)
