@@ -1,7 +1,7 @@
 #!/bin/sh
 # tests/speed/deepseek.sh [PIPER]: DeepSeek-V3 on 2,048 GPUs, 4,096 tokens x 15,360 sequences a step: what `piper tune` finds, beside the
 # strategy that was published (arXiv 2412.19437, 3.2: pp 16, ep 64, zero 1, DualPipe), as the table of tests/speed/SIMULATED.md. All is simulated
-# for a data sheet: H100 with half of its links within a node, which is what is said of H800. LIMIT (24): compilations of the search with
+# for a data sheet: H100 with half of its links within a node, which is what is said of H800. LIMIT (64): compilations of the search with
 # everything open; NEAR (60): of that near the published layout, tp 1 and 16 stages.
 piper=$(realpath "${1:-./piper}")
 src=$(realpath "$(dirname "$0")/../..")
@@ -53,7 +53,7 @@ echo '|---|---|---|---|---|---|---|---|---|---|---|---|---|'
 row 'published, backward split' published.json
 row 'published, as it fits: backward whole, rows received again' fits.json
 search near "${NEAR:-60}" -s near.json
-search open "${LIMIT:-24}"
+search open "${LIMIT:-64}"
 for name in near open; do
     row "found, $name: $(sed -n 's/.*"text": "\(.*\)".*/\1/p' "$name/tune.json" | head -n 1)" "$name/best-01.json"
 done
