@@ -115,7 +115,7 @@ base=
 memory()
 {
     [ "$status" -eq 71 ] && once 'out of host memory|cannot allocate .* MiB' &&
-        { [ ! -d "$2/checkpoints" ] || whole_checkpoints "$2"; }
+        { [ -z "$(find "$2" -name 'step-*.h5' 2>/dev/null)" ] || whole_checkpoints "$2"; } # it may be in the first one
 }
 walk 'memory of rank 0' 0:mem 200 900 ENOMEM memory
 walk 'memory of rank 1' 1:mem 7 900 ENOMEM memory
