@@ -74,7 +74,8 @@ static void ring_gradients(const struct op_args *a, size_t s, struct heads out[3
     const size_t k = (size_t)at->kv_heads * at->head_dim, v = (size_t)at->kv_heads * ir_op_v_dim(at);
     out[0] = rows_of(a, a->stash[0], s, (size_t)at->heads * at->head_dim, false);
     out[1] = out[2] = rows_of(a, a->stash[1], s, k + v, true);
-    out[2].at += out[2].at ? k : 0;
+    if (out[2].at)
+        out[2].at += k;
 }
 
 static struct sequence sequence(const struct op_args *a, size_t s)

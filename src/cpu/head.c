@@ -285,10 +285,10 @@ static void hear_words(const struct op_args *a, double *loss)
     for (size_t r = 0; r < rows; r++) {
         const struct running run = heard(a, r);
         const bool counts = target[r] >= 0, mine = r >= own.first && r < own.first + own.count;
-        char *row = (char *)a->save[0] + r * n * size;
         loss[r] = counts && mine ? cross_entropy(run) : 0;
         if (!a->train)
             continue;
+        char *row = (char *)a->save[0] + r * n * size;
         if (counts)
             row_gradient(a, row, words.count, target_here(a, r, words), run);
         clear(a, row, counts ? words.count : 0, n); /* padding */
