@@ -318,7 +318,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
     REFUSE(cublasLtMatmulAlgoCheck(handle, product, la, lb, lc, ld, algo, &r) != CUBLAS_STATUS_SUCCESS);
     REFUSE(bytes < r.workspaceSize || (bytes && (!workspace || (uintptr_t)workspace % 16 != 0)));
     REFUSE(c == d && (x.c->ld != x.d->ld || x.c->offset != x.d->offset));
-    memset(workspace, 0xa5, bytes < 4096 ? bytes : 4096); /* it may be written */
+    if (bytes)
+        memset(workspace, 0xa5, bytes < 4096 ? bytes : 4096); /* it may be written */
     fake_last_algorithm = have.number;
     fake_last_multiprocessors = x.p->multiprocessors;
     pass_time(have.number, (x.p->epilogue & 128) != 0);
