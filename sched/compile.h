@@ -155,7 +155,8 @@ struct sched {
     } bucket_params, bucket_classes;
     uint32_t *bucket_of;    /* by parameter */
     struct param_cut *cuts; /* by parameter */
-    bool overlaps;          /* some group does */
+    bool overlaps;          /* some group does, or fills */
+    bool pairs;             /* some overlaps */
     uint64_t peak;          /* bytes that a rank may allocate, as the strategy says; 0: it does not */
     struct js peak_js;      /* where */
     bool order_checked;     /* the user's order can run */

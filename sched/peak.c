@@ -254,12 +254,12 @@ static enum status weigh_variant(struct sched *s, uint32_t v, const struct limit
     return ST_OK;
 }
 
-/* May BW wait in the next group? Where no strategy says how much memory there is only if it takes none. */
+/* May BW wait in the next group? Those of pairs do; where no strategy says how much memory there is only if it takes none. */
 static enum status find_carries(struct sched *s, const struct limit *limit, bool *carries, struct err *e)
 {
     uint64_t with, without;
-    *carries = true;
-    if (s->peak || !s->overlaps)
+    *carries = s->pairs;
+    if (s->peak || !s->pairs)
         return ST_OK;
     TRY(weigh_variant(s, 1, limit, &without, e));
     TRY(weigh_variant(s, 0, limit, &with, e));

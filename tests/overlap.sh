@@ -116,6 +116,11 @@ wrong=$(groups "$(head -n 1 rows)" dump)
 [ "${wrong%% *}" = 0 ] && [ "${wrong#* }" -gt 0 ]
 result "passes of a group come before those of the next but for BW, of which wait ${wrong#* }"
 
+"$piper" plan -m model.json -s default.json -t train.json --csv rows --dump >dump 2>out
+wrong=$(groups "$(head -n 1 rows)" dump)
+[ "$wrong" = '0 0' ]
+result "by default BW wait in the next group only where that takes no memory: of these ${wrong#* }"
+
 # pairs of which each begins with what the other one gives
 printf '%s\n' '0F0,(0F1;0B0)OVERLAP_F_B,0B1' '1F0,(1F1;1B0)OVERLAP_F_B,1B1' >facing
 microbatches=2

@@ -188,6 +188,7 @@ static void find_overlapped(struct sched *s)
             group->overlaps = group_talks(s, group, talks, TALKS);
         else if (s->filters.at[group->first_filter].pass == IR_PASS_B)
             group->fills = group_talks(s, group, talks, TALKS_ROWS);
+        s->pairs = s->pairs || group->overlaps;
         s->overlaps = s->overlaps || group->overlaps || group->fills;
         if (group->overlaps || group->fills)
             mark_backwards(s, group);
