@@ -17,9 +17,10 @@ struct comm__limits comm__limits = {
     .direct = 64,
 };
 
+/* Of n elements behind the first ones. Where there are none the base may be NULL: hence numbers, C does not define NULL + 0. */
 static struct comm__part part(const void *base, uint64_t first, uint64_t n, uint64_t size)
 {
-    return (struct comm__part){ (unsigned char *)(uintptr_t)base + first * size, n * size };
+    return (struct comm__part){ (unsigned char *)((uintptr_t)base + first * size), n * size };
 }
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
@@ -178,7 +179,7 @@ static struct comm__part slice(struct comm__part p, uint64_t round, uint64_t mos
 {
     uint64_t lo = min_u64(round * most, p.bytes);
     *any |= lo < p.bytes;
-    return (struct comm__part){ p.p + lo, min_u64(most, p.bytes - lo) };
+    return part(p.p, lo, min_u64(most, p.bytes - lo), 1);
 }
 
 static bool fill_transfer(struct comm *c, struct comm__stream *s, const struct comm_call *call, uint32_t members,

@@ -2,7 +2,7 @@
 
 static void *at(unsigned char *base, uint64_t offset)
 {
-    return offset == UINT64_MAX ? NULL : base + offset;
+    return !base || offset == UINT64_MAX ? NULL : base + offset; /* an arena without bytes has no base */
 }
 
 struct bucket_view bucket_view_of(const struct plan *p, uint32_t bucket, uint32_t rank,
