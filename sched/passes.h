@@ -46,8 +46,8 @@ enum status shard_check_devices(struct sched *s, struct err *e);
 enum status rows_check_devices(struct sched *s, struct err *e);
 /* The ordered DAG to plans, of the classes that have none in out yet. */
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e);
-/* The same, until a class is found whose ranks allocate more than `most` bytes: then some have no plan yet. */
-enum status lower_within(struct sched *s, uint64_t most, struct sched_output *out, struct err *e);
+/* The same, until one of them is found whose ranks allocate more than `most` bytes: then it is not `all`, and some may have no plan yet. */
+enum status lower_within(struct sched *s, uint64_t most, struct sched_output *out, bool *all, struct err *e);
 /* The plan of this class alone, and what a rank of it allocates. */
 uint64_t lower_class_bytes(struct sched *s, uint32_t class_id, struct sched_output *out);
 void lower_forget(struct sched *s); /* the lists, or their order, are no longer those that were lowered */

@@ -16,17 +16,16 @@ struct variant {
 static const struct variant variants[] = { { false, true, UINT32_MAX }, { false, false, UINT32_MAX },
                                            { false, true, 1 },          { false, false, 1 },
                                            { false, false, 0 },         { true, false, 0 } };
-enum { VARIANTS = sizeof variants / sizeof *variants, WHOLE = VARIANTS - 1 };
+enum { FIRST, WHOLE = sizeof variants / sizeof *variants - 1 };
 
-/* What may be allocated, as far as that is known. */
+/* What a rank may allocate. */
 struct limit {
     uint64_t bytes;
-    bool exact;        /* else it is what a rank of some classes takes with every B whole, of others maybe more */
+    bool exact;        /* else what this class takes with every B whole: another may take what it takes itself then */
     uint32_t class_id; /* the one that most likely takes most */
-    double *estimates; /* by class */
     struct list_plan train, eval; /* with every B whole, */
     struct lowering *lowering;    /* what classes share then, */
-    struct sched_output whole;    /* and the plans of these classes */
+    struct sched_output whole;    /* and the plans of some classes */
 };
 
 /* Is it the one that was made last? */
@@ -133,13 +132,14 @@ static double *estimate(const struct sched *s)
     return most;
 }
 
-/* The class with the largest estimate of those without a plan in out; IR_NONE: all have one. */
-static uint32_t largest_class(const struct sched *s, const double *estimates, const struct sched_output *out)
+/* The class that most likely takes most. Needs list.order. */
+static uint32_t largest_class(const struct sched *s)
 {
-    uint32_t largest = IR_NONE;
-    for (uint32_t c = 0; c < s->classes.n; c++)
-        if (!(out->classes && out->classes[c].blob) && (largest == IR_NONE || estimates[c] > estimates[largest]))
-            largest = c;
+    double *estimates = estimate(s);
+    uint32_t largest = 0;
+    for (uint32_t c = 1; c < s->classes.n; c++)
+        largest = estimates[c] > estimates[largest] ? c : largest;
+    mem_free(estimates);
     return largest;
 }
 
@@ -158,31 +158,21 @@ static void exchange(struct sched *s, struct limit *limit)
     limit->lowering = lowering;
 }
 
-/* By one class more, which has no plan with every B whole yet; false: nothing more is allowed. */
-static bool widen(struct sched *s, struct limit *limit, uint32_t class_id)
+/* Bytes of a class with every B whole. */
+static uint64_t whole_bytes(struct sched *s, struct limit *limit, uint32_t class_id)
 {
-    if (limit->exact || class_id == IR_NONE)
-        return false;
     exchange(s, limit);
     const uint64_t bytes = lower_class_bytes(s, class_id, &limit->whole);
     exchange(s, limit);
-    limit->bytes = bytes > limit->bytes ? bytes : limit->bytes;
-    limit->class_id = class_id;
-    return true;
+    return bytes;
 }
 
-/* Until so much is allowed, or it is known that it is not: one class more that most likely takes most, then all. */
-static enum status widen_to(struct sched *s, struct limit *limit, uint64_t bytes, struct err *e)
+/* Plans of all classes with every B whole. */
+static enum status lower_whole(struct sched *s, struct limit *limit, struct err *e)
 {
-    if (bytes <= limit->bytes || !widen(s, limit, largest_class(s, limit->estimates, &limit->whole)))
-        return ST_OK;
-    if (bytes <= limit->bytes)
-        return ST_OK;
     exchange(s, limit);
     const enum status st = pass_lower(s, &limit->whole, e);
     exchange(s, limit);
-    limit->bytes = st == ST_OK ? peak_of(&limit->whole) : 0;
-    limit->exact = true;
     return st;
 }
 
@@ -193,35 +183,44 @@ static enum status begin_limit(struct sched *s, struct limit *limit, struct err 
     if (s->peak)
         return ST_OK;
     TRY(order_variant(s, WHOLE, e));
-    limit->estimates = estimate(s);
+    limit->class_id = largest_class(s);
     exchange(s, limit);
-    widen(s, limit, largest_class(s, limit->estimates, &limit->whole));
+    limit->bytes = whole_bytes(s, limit, limit->class_id);
     return ST_OK;
 }
 
-/* Plans of a variant that cuts B, if they keep within the limit; else out stays empty. What of several variants takes too much where the limit was
- * taken is given up; the last one is held against all classes, as far as a class takes more than those of the limit. */
+/* Are the plans within the limit that are there? Which of them came first makes no difference. */
+static bool keep_within(struct sched *s, struct limit *limit, const struct sched_output *out)
+{
+    for (uint32_t c = 0; c < s->classes.n; c++) {
+        const uint64_t takes = bytes_of(out, c);
+        if (takes > limit->bytes && (limit->exact || takes > whole_bytes(s, limit, c)))
+            return false;
+    }
+    return true;
+}
+
+/* Plans of a variant that cuts B, if they keep within the limit; else out stays empty. The first class that does not ends it, so that most
+ * classes need not be lowered; but of the last variant it is asked what a rank takes at most with every B whole, on any class. */
 static enum status try_variant(struct sched *s, uint32_t v, struct limit *limit, struct sched_output *out,
                                struct err *e)
 {
-    const bool last = v + 1 == WHOLE;
+    bool all = false;
     TRY(order_variant(s, v, e));
-    if (v == 0 && s->peak) {
-        limit->estimates = estimate(s);
-        limit->class_id = largest_class(s, limit->estimates, out);
+    lower_class_bytes(s, limit->class_id, out);
+    enum status st = ST_OK;
+    while (st == ST_OK && !all) {
+        if (keep_within(s, limit, out)) {
+            st = lower_within(s, limit->bytes, out, &all, e);
+        } else if (v + 1 == WHOLE && !limit->exact) {
+            st = lower_whole(s, limit, e);
+            limit->bytes = st == ST_OK ? peak_of(&limit->whole) : 0;
+            limit->exact = true;
+        } else {
+            break;
+        }
     }
-    uint64_t takes = lower_class_bytes(s, limit->class_id, out);
-    enum status st = last ? widen_to(s, limit, takes, e) : ST_OK;
-    for (uint64_t most = 0; st == ST_OK && takes <= limit->bytes && takes > most;) {
-        most = last || limit->exact ? limit->bytes : UINT64_MAX;
-        st = lower_within(s, most, out, e);
-        takes = peak_of(out);
-        if (st == ST_OK && last)
-            st = widen_to(s, limit, takes, e);
-        else if (st == ST_OK && takes > limit->bytes && !limit->exact && !limit->whole.classes[class_of_peak(out)].blob)
-            widen(s, limit, class_of_peak(out));
-    }
-    if (st != ST_OK || takes > limit->bytes)
+    if (!all)
         sched_output_release(out);
     return st;
 }
@@ -244,36 +243,45 @@ static enum status refuse_peak(struct sched *s, struct err *e)
         (double)s->peak / GIB, ceil((double)least / GIB * 100) / 100);
 }
 
-/* Bytes of the class of the limit in this variant. */
-static enum status weigh_variant(struct sched *s, uint32_t v, const struct limit *limit, uint64_t *bytes, struct err *e)
+/* Bytes of the class of the limit in this variant, whose plan out has then. */
+static enum status weigh_variant(struct sched *s, uint32_t v, const struct limit *limit, struct sched_output *out,
+                                 uint64_t *bytes, struct err *e)
 {
-    struct sched_output out = { 0 };
+    sched_output_release(out);
     TRY(order_variant(s, v, e));
-    *bytes = lower_class_bytes(s, limit->class_id, &out);
-    sched_output_release(&out);
+    *bytes = lower_class_bytes(s, limit->class_id, out);
     return ST_OK;
 }
 
-/* May BW wait in the next group? Those of pairs do; where no strategy says how much memory there is only if it takes none. */
-static enum status find_carries(struct sched *s, const struct limit *limit, bool *carries, struct err *e)
+/* The variant to begin with. In pairs BW may wait in the next group; where no strategy says how much memory there is only if it takes none. */
+static enum status first_variant(struct sched *s, struct limit *limit, struct sched_output *out, uint32_t *v,
+                                 struct err *e)
 {
     uint64_t with, without;
-    *carries = s->pairs;
+    *v = s->pairs ? FIRST : FIRST + 1;
+    if (s->peak) {
+        TRY(order_variant(s, *v, e));
+        limit->class_id = largest_class(s);
+    }
     if (s->peak || !s->pairs)
         return ST_OK;
-    TRY(weigh_variant(s, 1, limit, &without, e));
-    TRY(weigh_variant(s, 0, limit, &with, e));
-    *carries = with <= without;
+    TRY(weigh_variant(s, FIRST, limit, out, &with, e));
+    TRY(weigh_variant(s, FIRST + 1, limit, out, &without, e));
+    if (with > without)
+        *v = FIRST + 1;
+    else
+        sched_output_release(out);
     return ST_OK;
 }
 
 /* The first variant that keeps within the limit. */
 static enum status first_within(struct sched *s, struct limit *limit, struct sched_output *out, struct err *e)
 {
-    bool carries;
-    TRY(find_carries(s, limit, &carries, e));
-    for (uint32_t v = 0; v < WHOLE && s->overlaps; v++) {
-        if (variants[v].carries && !carries)
+    uint32_t first = WHOLE;
+    if (s->overlaps)
+        TRY(first_variant(s, limit, out, &first, e));
+    for (uint32_t v = first; v < WHOLE; v++) {
+        if (variants[v].carries && first != FIRST)
             continue;
         TRY(try_variant(s, v, limit, out, e));
         if (out->classes)
@@ -281,11 +289,9 @@ static enum status first_within(struct sched *s, struct limit *limit, struct sch
     }
     if (!s->peak) { /* of some classes they are there */
         use_variant(s, WHOLE);
+        const enum status st = lower_whole(s, limit, e);
         *out = limit->whole;
         limit->whole = (struct sched_output){ 0 };
-        exchange(s, limit);
-        const enum status st = pass_lower(s, out, e);
-        exchange(s, limit);
         return st;
     }
     TRY(lower_variant(s, WHOLE, out, e));
@@ -303,7 +309,6 @@ enum status peak_lower(struct sched *s, struct sched_output *out, struct err *e)
     TRY(begin_limit(s, &limit, e));
     const enum status st = first_within(s, &limit, out, e);
     sched_output_release(&limit.whole);
-    mem_free(limit.estimates);
     exchange(s, &limit);
     compile_forget(s);
     exchange(s, &limit);

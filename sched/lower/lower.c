@@ -332,12 +332,13 @@ static uint64_t instructions_of(const struct sched_class *c)
     return ((const struct plan_list *)((const char *)c->blob + h->first[PLAN_S_LISTS]))->n_instr;
 }
 
-enum status lower_within(struct sched *s, uint64_t most, struct sched_output *out, struct err *e)
+enum status lower_within(struct sched *s, uint64_t most, struct sched_output *out, bool *all, struct err *e)
 {
     const uint32_t n = s->classes.n;
     struct lowering *low = begin_lowering(s, most, out);
     parallel_each(n, lower_next, low);
-    if (low->too_much)
+    *all = !low->too_much;
+    if (!*all)
         return ST_OK;
     out->instructions = 0;
     for (uint32_t c = 0; c < n; c++)
@@ -347,5 +348,6 @@ enum status lower_within(struct sched *s, uint64_t most, struct sched_output *ou
 
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
 {
-    return lower_within(s, UINT64_MAX, out, e);
+    bool all;
+    return lower_within(s, UINT64_MAX, out, &all, e);
 }
