@@ -151,10 +151,10 @@ apart()
     "$piper" plan "$@" --csv - 2>out | one_by_one >order &&
         sed 's/"kind":"1f1b",[^}]*/"kind":"csv","file":"order"/' alone.json >apart.json
 }
-# alone LAYOUT PEAK: alone.json, 1f1b
+# alone LAYOUT PEAK [DIRECTIVE]: alone.json, 1f1b
 alone()
 {
-    echo "[{\"op\":\"layout\",$1},{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":$microbatches$2}]" >alone.json
+    echo "[{\"op\":\"layout\",$1},{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":$microbatches$2}${3-}]" >alone.json
 }
 alone "$cell" ''
 apart -m model.json -s alone.json -t train.json && for k in alone apart; do
@@ -164,6 +164,11 @@ read -r step _ <alone
 read -r longer _ <apart
 awk -v a="$step" -v b="$longer" 'BEGIN { exit !(a < 0.92 * b) }'
 result "1f1b: BW of a B run under its own all-to-alls: $step s, BI and then BW $longer s"
+# ranks that recompute take more then, but not more than another takes with every B whole
+alone "$cell" '' ',{"op":"recompute","filter":{"PP":0}}'
+cut=$("$piper" plan -m model.json -s alone.json -t train.json --dump 2>out | grep -c 'op=RUN pass=BI')
+[ "$cut" -gt 0 ]
+result "a rank may take as much as any other does with every B whole: $cut B in halves"
 
 sed 's/"num_hidden_layers": 16/"num_hidden_layers": 8/; s/qwen3_moe/llama/; s/2048/8192/; s/"moe_intermediate_size"/"intermediate_size": 28672, "x"/' \
     model.json | sed 's/"x": [0-9]*,//; s/"num_experts[a-z_]*": [0-9]*,//g; s/"num_attention_heads": 32/"num_attention_heads": 64/; s/"head_dim": 64/"head_dim": 128/' >dense.json
