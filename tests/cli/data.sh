@@ -53,6 +53,12 @@ run "JSONL: what is skipped, with its lines" 0 \
     jsonl a.jsonl --tokenizer "$tok" -o a.h5
 run "what is in it" 0 '3 documents, vocabulary 368@^tokenizer: llama3@^from: a\.jsonl@8 to 15 +@Hello there, it.s one<\|endoftext\|>two\\nlines é.<\|endoftext\|>three<\|endoftext\|>' \
     info a.h5
+# a read of a text ends behind the first, second or third byte of a character of four
+for k in 1 2 3; do
+    { yes 'a line' | head -c $((1048576 - k)) && printf '\360\237\230\200'; } >"wide$k"
+done
+run "characters that stand in two reads" 0 '3 documents' text wide1 wide2 wide3 --tokenizer "$tok" -o wide.h5
+result "are whole" "$(grep 'no valid UTF-8' err)"
 gzip -c a.jsonl >a.jsonl.gz
 run "a packed file" 0 '3 documents' jsonl a.jsonl.gz --tokenizer "$tok" -o gz.h5
 same "gzip changes nothing" a.h5 gz.h5
