@@ -253,12 +253,18 @@ static enum status weigh_variant(struct sched *s, uint32_t v, const struct limit
     return ST_OK;
 }
 
-/* The variant to begin with. In pairs BW may wait in the next group; where no strategy says how much memory there is only if it takes none. */
+/* The variant that is fastest where memory is no matter. In pairs BW may wait in the next group. */
+static uint32_t fastest(const struct sched *s)
+{
+    return s->pairs ? FIRST : FIRST + 1;
+}
+
+/* The variant to begin with. Where no strategy says how much memory there is BW wait in the next group only if it takes none. */
 static enum status first_variant(struct sched *s, struct limit *limit, struct sched_output *out, uint32_t *v,
                                  struct err *e)
 {
     uint64_t with, without;
-    *v = s->pairs ? FIRST : FIRST + 1;
+    *v = fastest(s);
     if (s->peak) {
         TRY(order_variant(s, *v, e));
         limit->class_id = largest_class(s);
@@ -301,13 +307,48 @@ static enum status first_within(struct sched *s, struct limit *limit, struct sch
     return refuse_peak(s, e);
 }
 
+/* ---- as far as the caller knows of memory ------------------------------------------------------------------------------------- */
+
+static bool has_room(const struct sched *s, const struct sched_output *out)
+{
+    uint64_t most = 0;
+    for (uint32_t c = 0; c < s->classes.n; c++) {
+        const struct plan_header *h = out->classes[c].blob;
+        uint64_t bytes = 0;
+        for (uint32_t a = 0; h && a < ARENA_COUNT; a++)
+            bytes += s->in->target->device && plan_arena_on_host(a) ? 0 : h->arena_bytes[a];
+        most = bytes > most ? bytes : most;
+    }
+    return most <= s->in->room;
+}
+
+/* The fastest variant, if there is room for it; else out stays empty. */
+static enum status fill_room(struct sched *s, struct sched_output *out, struct err *e)
+{
+    TRY(order_variant(s, fastest(s), e));
+    lower_class_bytes(s, largest_class(s), out);
+    const enum status st = has_room(s, out) ? pass_lower(s, out, e) : ST_OK;
+    if (st == ST_OK && has_room(s, out))
+        out->peak = peak_of(out);
+    else
+        sched_output_release(out);
+    return st;
+}
+
 enum status peak_lower(struct sched *s, struct sched_output *out, struct err *e)
 {
     struct limit limit;
     if (!s->overlaps && !s->peak)
         return lower_variant(s, WHOLE, out, e);
+    const bool fills = s->in->room && !s->peak;
+    if (fills) {
+        TRY(fill_room(s, out, e));
+        if (out->classes)
+            return ST_OK;
+    }
     TRY(begin_limit(s, &limit, e));
     const enum status st = first_within(s, &limit, out, e);
+    out->short_of_room = fills;
     sched_output_release(&limit.whole);
     exchange(s, &limit);
     compile_forget(s);

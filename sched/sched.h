@@ -35,6 +35,8 @@ struct sched_input {
     bool eval;     /* plans get a list "eval" */
     bool snapshot; /* plans get memory for a copy of the state: checkpoints are written beside training */
     const struct ir_target *target;
+    uint64_t
+        room; /* bytes of the target's memory that plans may take: where the fastest order keeps within them, it needs no "peak"; 0: unknown */
     uint32_t multiprocessors; /* of the smallest device of the job; 0: what the target assumes */
     uint64_t comm_scratch;    /* bytes that the communication back end wants per reducing stream, at most; 0: none */
     const struct machine *machine;      /* predicted times are written into the plans; NULL: none */
@@ -53,6 +55,8 @@ struct sched_output {
     uint64_t nodes;        /* of the training DAG */
     uint64_t instructions; /* of the list "train", over all ranks */
     bool rounds;           /* rows of experts that are more than was planned for go in further rounds */
+    uint64_t peak;      /* bytes that "peak" has to allow for these plans where no room is known; 0: they need none */
+    bool short_of_room; /* there is a faster order, which takes more than the room */
     double compile_seconds, verify_seconds;
 };
 

@@ -220,11 +220,11 @@ echo '[{"op":"layout","pp":1,"ep":4,"zero":1,"expert_bound":"?"},{"op":"schedule
 room()
 {
     "$piper" tune -m model.json -t train.json -s start.json -n 4 --machine h100 --memory "$1" --limit "$2" --json >out 2>&1
-    have=$(sed -n 's/.*"text": ".*1f1b of 2\(.*\)".*/\1/p; s/.*"compilations": \([0-9]*\),/\1/p' out | uniq | tr '\n' ';')
+    have=$(sed -n 's/, peak [0-9.]*//; s/.*"text": ".*1f1b of 2\(.*\)".*/\1/p; s/.*"compilations": \([0-9]*\),/\1/p' out | uniq | tr '\n' ';')
     [ "$have" = "$4;$3;" ] || echo "--memory $1 --limit $2: $have, expected $4;$3;" >>"$log"
 }
-room 80G 10 '' 2
-room 1.65GiB 10 ', expert_bound 1.5' 4
+room 80G 10 '' 3
+room 1.65GiB 10 ', expert_bound 1.5' 5
 room 80G 1 ', expert_bound 1.25' 1
 clean 'expert_bound: the loosest that fits'
 
@@ -233,7 +233,7 @@ sed 's/"num_hidden_layers": 2/"num_hidden_layers": 4/; s/"num_experts": 16/"num_
 echo '{"batch_size": 64, "seq_len": 1024, "steps": 1, "dtype": "bfloat16"}' >deep-train.json
 echo '[{"op":"layout","pp":1,"ep":4,"expert_bound":2},{"op":"schedule","kind":"gpipe","microbatches":8},{"op":"recompute","filter":"?"}]' >start.json
 "$piper" tune -m deep.json -t deep-train.json -s start.json -n 4 --machine h100 --memory 80G -o roomy >out 2>&1
-kept=$(sed -n 's/^ *[0-9]* .* ms *\([0-9.]*\) GiB .*, recompute, expert_bound 2$/\1/p' out)
+kept=$(sed -n 's/^ *[0-9]* .* ms *\([0-9.]*\) GiB .*, recompute, expert_bound 2\(, peak [0-9.]*\)*$/\1/p' out)
 for memory in "$(awk -v n="${kept:-0}" 'BEGIN { print 0.9 * n }')" 1000; do # GiB
     rm -rf fits
     "$piper" tune -m deep.json -t deep-train.json -s start.json -n 4 --machine h100 --memory "${memory}GiB" -o fits >out 2>&1
@@ -241,6 +241,33 @@ for memory in "$(awk -v n="${kept:-0}" 'BEGIN { print 0.9 * n }')" 1000; do # Gi
     [ "$said" = "$([ "$memory" = 1000 ] && echo keep || echo again)" ] || { echo "memory $memory GiB, $kept GiB are needed: $said"; cat out; } >>"$log"
 done
 clean 'received: again where it takes that to fit'
+
+# Memory that is there makes pairs faster, which a "peak" in the strategy says; where there is none to spare the order is the one by default.
+sed 's/"num_hidden_layers": 2/"num_hidden_layers": 8/; s/"hidden_size": 512/"hidden_size": 2048/; s/"moe_intermediate_size": 512/"moe_intermediate_size": 1024/; s/"num_experts": 16/"num_experts": 64/' model.json >pairs.json
+echo '{"batch_size": 64, "seq_len": 2048, "steps": 1, "dtype": "bfloat16"}' >pairs-train.json
+echo '{"name": "links", "source": "all-to-alls alone on their links", "flops": {"float32": 6e13, "bfloat16": 6e14}, "bandwidth": 2.7e12, "launch": 0,
+    "ranks_per_node": 8, "links": {"node": {"latency": 0, "bandwidth": 175e9}, "network": {"latency": 0, "bandwidth": 1e15}}}' >links.json
+pairs='-m pairs.json -t pairs-train.json --machine links.json'
+echo '[{"op":"layout","pp":2,"dp":8,"ep":8,"placement":"v"},{"op":"schedule","kind":"dualpipev","microbatches":8}]' >start.json
+# shellcheck disable=SC2086
+{
+    "$piper" tune $pairs -s start.json -n 16 --memory 1000G -o roomy || echo 'no candidate with memory to spare'
+    takes=$("$piper" plan $pairs -s start.json --json | awk '/"total": [0-9]/ && $2 + 0 > n { n = $2 + 0 } END { printf "%.0f", n + 110 * 2 ^ 20 }') # with libraries
+    "$piper" tune $pairs -s start.json -n 16 --memory "$takes" -o tight || echo 'no candidate with what it takes by default'
+    takes=$(awk '/"memory_bytes"/ { printf "%.0f", $2 - 2 ^ 20; exit }' roomy/tune.json) # libraries are in the way
+    "$piper" tune $pairs -s start.json -n 16 --memory "$takes" -o short || echo 'no candidate with a MiB less than it takes'
+} >out 2>&1
+# seconds DIR: of the plan of its best strategy, and by its report
+seconds()
+{
+    # shellcheck disable=SC2086
+    { "$piper" plan $pairs -s "$1/best-01.json" --simulate --json 2>>"$log" | sed -n 's/^  "step_seconds": \(.*\),$/\1/p' && sed -n 's/.*"step_seconds": \(.*\),$/\1/p' "$1/tune.json"; } | uniq
+}
+if ! grep -q '"peak": ' roomy/best-01.json || [ ! -f short/best-01.json ] || grep '"peak": ' tight/best-01.json short/best-01.json ||
+    ! echo "$(seconds roomy) $(seconds tight)" | awk '{ exit !(NF == 2 && $1 < 0.99 * $2) }'; then
+    { cat out && seconds roomy && seconds tight; } >>"$log"
+fi
+clean 'peak: in pairs what the memory allows'
 
 # Of kinds that split backwards the whole ones are candidates, and of others there are none.
 echo '[{"op":"layout","pp":2},{"op":"schedule","kind":{"in":["1f1b","zb-h1"]},"microbatches":2,"backward":"?"}]' >start.json

@@ -32,6 +32,7 @@ struct bound_shape {
     bool partly;         /* only some of the model is recomputed, and of that no bound knows what */
     bool again;          /* with recompute: what experts have received is not kept, but sent again */
     double expert_bound; /* 0: the worst case */
+    double peak;         /* GiB, as in a schedule; no bound knows it; 0: none */
 };
 
 /* The kinds of schedule, the placements of a layout and what a schedule does with backwards, from 0, the default, on; NULL: there are no more.

@@ -270,6 +270,7 @@ struct path {
     struct cells *rows; /* [ranks] */
     uint32_t *next;     /* by rank: cell */
     double *free_at;    /* by rank */
+    double *owed;       /* by rank: of BW of the group before, which fills this one too */
 };
 
 static bool ready(const struct path *p, const struct cell *c, double *at)
@@ -302,10 +303,10 @@ static double behind(const struct path *p, const struct bound_stage *at, bool al
     return p->s->tp * p->s->cp * p->s->ep == 1 ? 0 : alone ? at->bw_first : at->bw;
 }
 
-/* Computing of a cell, and what passes before its result is there, once it may begin; and how long rows of experts travel in it, and what
- * regions exchange. What recompute runs again is in the program that the gradient begins. */
+/* Computing of a cell, of that what may come in the next group (a BW of pairs), and what passes before its result is there, once it may begin; and how
+ * long rows of experts travel in it, and what regions exchange. What recompute runs again is in the program that the gradient begins. */
 struct cell_times {
-    double busy, result, end, rows, regions;
+    double busy, late, result, end, rows, regions;
 };
 
 static struct cell_times times_of(const struct path *p, const struct cell *c, bool alone)
@@ -326,7 +327,8 @@ static struct cell_times times_of(const struct path *p, const struct cell *c, bo
     chain += again && exchanges ? again->serial[stage] : 0;
     t.result = fmax(c->pass == IR_PASS_B ? t.busy - behind(p, at, alone) : slow, chain);
     t.result -= again && p->b->freezes ? again->seconds[stage] : 0; /* it may run before the gradient comes */
-    t.end = fmax(fmax(slow, fmax(t.rows, t.regions)), t.result);
+    t.late = !alone && c->pass == IR_PASS_B ? behind(p, at, alone) : 0;
+    t.end = fmax(fmax(slow - t.late, fmax(t.rows, t.regions)), t.result);
     return t;
 }
 
@@ -347,12 +349,12 @@ static void wait_for_gathers(const struct path *p, const struct cell *c, double 
 }
 
 /* The next group of a rank, if all that it waits for is known. In a group the compiler interleaves: each member may begin when the group
- * does, and the group ends when all is computed, and the rows of all have come, one after the other. */
+ * does, and the group ends when all is computed but for BW that the next one may fill with, and the rows of all have come, one after the other. */
 static bool advance(struct path *p, uint32_t rank)
 {
     const struct cells *row = &p->rows[rank];
     uint32_t first = p->next[rank], end = first;
-    double begin = p->free_at[rank], sum = 0, rows = 0, regions = 0, last = begin, at;
+    double begin = p->free_at[rank], sum = p->owed[rank], rows = 0, regions = 0, late = 0, last = begin, at;
     while (end < row->n && row->at[end].with_next)
         end++;
     if (first >= row->n)
@@ -375,12 +377,14 @@ static bool advance(struct path *p, uint32_t rank)
             p->f[stage * p->m + c->mb] = at + t.result;
         else if (backward)
             p->back[stage * p->m + c->mb] = at + t.result;
-        sum += t.busy;
+        sum += t.busy - t.late;
+        late += t.late;
         rows += t.rows;
         regions += t.regions;
         last = fmax(last, at + t.end);
     }
     p->free_at[rank] = fmax(last, begin + fmax(sum + slowed(p->b) * fmax(rows, regions), fmax(rows, regions)));
+    p->owed[rank] = late;
     p->next[rank] = end;
     return true;
 }
@@ -420,6 +424,7 @@ static void path_init(struct path *p, uint32_t ranks)
     p->rows = mem_alloc(ranks * sizeof *p->rows);
     p->next = mem_alloc(ranks * sizeof *p->next);
     p->free_at = mem_alloc(ranks * sizeof *p->free_at);
+    p->owed = mem_alloc(ranks * sizeof *p->owed);
     for (uint32_t i = 0; i < n; i++)
         p->f[i] = p->back[i] = -1;
     for (uint32_t i = 1; i < p->stages; i++)
@@ -442,6 +447,7 @@ static void path_release(struct path *p, uint32_t ranks)
     mem_free(p->rows);
     mem_free(p->next);
     mem_free(p->free_at);
+    mem_free(p->owed);
 }
 
 /* With parameters: gathers, reductions, and the update. */
@@ -464,8 +470,9 @@ static double longest_path(struct bound *b, const struct bound_shape *s, bool pa
     }
     for (uint32_t r = 0; r < ranks; r++) {
         const double own = parameters ? update_seconds(b, s, r) : 0;
-        last = fmax(last, p.free_at[r]);
-        longest = fmax(longest, p.free_at[r] + own);
+        const double end = p.free_at[r] + p.owed[r];
+        last = fmax(last, end);
+        longest = fmax(longest, end + own);
         update = fmax(update, own);
     }
     for (uint32_t i = 0; i < p.stages * p.m; i++) /* what the last gradients still wait for is on no rank's row */

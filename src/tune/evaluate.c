@@ -35,15 +35,20 @@ static void copy_graph(const struct ir_graph *g, struct ir_graph *to)
         ir_graph_separate(to);
 }
 
-bool tune_evaluate(const struct tune_search *s, const struct bound_shape *shape, struct tune_result *out, struct err *e)
+/* With this much room for an order that takes more memory than another. */
+static bool evaluate(const struct tune_search *s, const struct bound_shape *shape, uint64_t room,
+                     struct tune_result *out, struct err *e)
 {
     struct ir_graph g;
     struct sched_input in = s->in;
     struct sched_output compiled = { 0 };
     *out = (struct tune_result){ .shape = *shape };
+    out->short_of_room = compiled.short_of_room;
+    out->shape.peak = 0;
     copy_graph(s->in.graph, &g);
     in.graph = &g;
-    in.strategy = tune_strategy(s->space->start, shape);
+    in.strategy = tune_strategy(s->space->start, &out->shape);
+    in.room = room;
     enum status st = sched_compile(&in, &compiled, e);
     struct plan *plans = mem_alloc((compiled.n_classes + 1) * sizeof *plans);
     for (uint32_t c = 0; c < compiled.n_classes && st == ST_OK; c++)
@@ -51,11 +56,23 @@ bool tune_evaluate(const struct tune_search *s, const struct bound_shape *shape,
                        e);
     if (st == ST_OK)
         look_at_plans(&in, plans, compiled.n_classes, out);
+    out->short_of_room = compiled.short_of_room;
+    out->shape.peak = ceil((double)compiled.peak * 0x1p-27) / 8;
     mem_free(plans);
     sched_output_release(&compiled);
     json_decref(in.strategy);
     ir_graph_release(&g);
     return st == ST_OK;
+}
+
+bool tune_evaluate(const struct tune_search *s, const struct bound_shape *shape, bool fills, struct tune_result *out,
+                   struct err *e)
+{
+    const double outside = (double)s->in.target->outside(0, 0);
+    const uint64_t room = fills && s->memory > outside ? (uint64_t)(s->memory - outside) : 0;
+    if (!evaluate(s, shape, room, out, e))
+        return false;
+    return out->shape.peak <= 0 || tune_fits(s, out->need) || evaluate(s, shape, 0, out, e);
 }
 
 bool tune_fits(const struct tune_search *s, double bytes)
@@ -86,7 +103,7 @@ static void audit_one(struct tune_search *s, struct bound_shape shape, struct tu
     a->looked++;
     shape.expert_bound = tune_expert_bound(s, &shape, tune_expert_bounds(s, &shape) - 1);
     shape.again = shape.recompute && shape.ep > 1;
-    if (!tune_evaluate(s, &shape, &r, &e)) {
+    if (!tune_evaluate(s, &shape, true, &r, &e)) {
         a->refused++;
     } else if (!tune_fits(s, r.need)) {
         a->beyond++;

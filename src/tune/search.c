@@ -80,12 +80,12 @@ static double to_beat(const struct tune_search *s)
 }
 
 /* One value of expert_bound, within the bound of memory. TUNE_COMPILED where it fits, TUNE_PLANNED, TUNE_REFUSED. */
-static enum tune_rule try(struct tune_search *s, uint32_t candidate, const struct bound_shape *shape,
+static enum tune_rule try(struct tune_search *s, uint32_t candidate, const struct bound_shape *shape, bool fills,
                           struct tune_result *out)
 {
     struct err e = { 0 };
     s->compiled++;
-    const bool good = tune_evaluate(s, shape, out, &e);
+    const bool good = tune_evaluate(s, shape, fills, out, &e);
     if (s->progress)
         s->progress(s->arg, s);
     if (!good && !*s->refusal)
@@ -113,10 +113,10 @@ static enum tune_rule compile(struct tune_search *s, const struct place *p)
     shape.expert_bound = tune_expert_bound(s, &shape, tune_expert_bounds(s, &shape) - 1);
     const bool keeps = !again || may_fit(s, &shape);
     if (keeps)
-        rule = try(s, number, &shape, &r);
+        rule = try(s, number, &shape, true, &r);
     if (again && rule == TUNE_PLANNED && (!keeps || s->compiled < s->limit)) {
         shape.again = true;
-        rule = try(s, number, &shape, &r);
+        rule = try(s, number, &shape, true, &r);
     }
     if (rule == TUNE_REFUSED)
         return rule;
@@ -127,19 +127,29 @@ static enum tune_rule compile(struct tune_search *s, const struct place *p)
     return rule;
 }
 
-/* A result that fits with the loosest expert_bound that does: that changes its memory, and not its step. */
+/* Another result of the same candidate, in the place of r, if it fits and its step is no longer. */
+static bool exchange(struct tune_search *s, struct tune_result *r, const struct bound_shape *shape, bool fills)
+{
+    struct tune_result other;
+    if (!may_fit(s, shape) || try(s, r->candidate, shape, fills, &other) != TUNE_COMPILED || other.step > r->step)
+        return false;
+    *r = other;
+    return true;
+}
+
+/* A result with the loosest expert_bound, and without a peak, as far as its step is no longer then. */
 static void loosen(struct tune_search *s, struct tune_result *r)
 {
     struct bound_shape shape = r->shape;
     const uint32_t n = tune_expert_bounds(s, &shape);
-    struct tune_result looser;
     for (uint32_t i = 0; i + 1 < n && s->compiled < s->limit; i++) {
         shape.expert_bound = tune_expert_bound(s, &shape, i);
-        if (may_fit(s, &shape) && try(s, r->candidate, &shape, &looser) == TUNE_COMPILED) {
-            *r = looser;
-            return;
-        }
+        if (exchange(s, r, &shape, true))
+            break;
     }
+    shape = r->shape;
+    if (shape.peak > 0 && s->compiled < s->limit)
+        exchange(s, r, &shape, false);
 }
 
 static void loosen_best(struct tune_search *s)
@@ -410,6 +420,12 @@ static bool like_without(const struct tune_search *s, const struct place *p, boo
     return false;
 }
 
+/* Is a candidate as fast as it would be with any memory? */
+static bool needs_no_more(const struct tune_search *s, const struct tune_candidate *c)
+{
+    return c->rule == TUNE_SAVES || (c->rule == TUNE_COMPILED && !s->results.at[c->result].short_of_room);
+}
+
 /* Whether the candidate at the top has nothing to wait for: else it is dropped, or goes behind its like that fits or that is not looked at. */
 static bool may_be_compiled(struct heap *h)
 {
@@ -422,7 +438,7 @@ static bool may_be_compiled(struct heap *h)
             wait_for(h, like);
             return false;
         }
-        if (like->rule == TUNE_COMPILED || like->rule == TUNE_SAVES) {
+        if (needs_no_more(h->s, like)) {
             drop_top(h, TUNE_SAVES);
             return false;
         }

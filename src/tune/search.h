@@ -5,8 +5,8 @@
  * as far as the simulator is right; only where the search ends at `limit` compilations this is not known of those left over.
  * Candidates begin as families (tune_family), whose bounds are below those of each of them: most families are dropped as a whole, and only of the
  * others each candidate is looked at by itself. And a
- * candidate that only saves memory, by recompute, or by zero 2 or 3, is dropped where its like without that fits: it computes or
- * communicates more. Of the best one all of these are compiled, for the frontier. */
+ * candidate that only saves memory, by recompute, or by zero 2 or 3, is dropped where its like without that fits, and would not be faster with more: it
+ * computes or communicates more. Of the best one all of these are compiled, for the frontier. */
 #ifndef PIPER_TUNE_SEARCH_H
 #define PIPER_TUNE_SEARCH_H
 
@@ -46,10 +46,11 @@ struct tune_part {
 /* What was compiled. */
 struct tune_result {
     uint32_t candidate;
-    struct bound_shape shape; /* with its expert_bound */
+    struct bound_shape shape; /* with its expert_bound and its peak */
     double step, bubble;
     double need;                /* bytes of the rank that needs most, with libraries */
     double by_kind[MEM_KINDS];  /* peaks of that rank */
+    bool short_of_room;         /* with more memory it would be faster */
     struct simulate_class mean; /* over the ranks */
     double measured;            /* seconds; 0: it was not */
 };
@@ -83,8 +84,9 @@ static inline const struct tune_candidate *tune_search_at(const struct tune_sear
 }
 void tune_search_run(struct tune_search *s);
 void tune_search_release(struct tune_search *s);
-/* Compiles and simulates any shape (evaluate.c). False: the compiler refuses it, with its sentence in e. */
-bool tune_evaluate(const struct tune_search *s, const struct bound_shape *shape, struct tune_result *out,
+/* Compiles and simulates any shape (evaluate.c); fills: with a "peak", where it is faster with that and fits. False: the compiler refuses it, with its
+ * sentence in e. */
+bool tune_evaluate(const struct tune_search *s, const struct bound_shape *shape, bool fills, struct tune_result *out,
                    struct err *e);
 /* Compiles at most n of the candidates that bounds dropped, spread evenly: how many of them fit and are better than the best. */
 struct tune_audit {

@@ -303,6 +303,8 @@ json_t *tune_strategy(const struct tune_start *start, const struct bound_shape *
             json_object_set_new(one, "microbatches", json_integer(s->microbatches));
             if (s->backward)
                 json_object_set_new(one, "backward", json_string(bound_backward_name(s->backward)));
+            if (s->peak > 0)
+                json_object_set_new(one, "peak", json_real(s->peak));
         }
         json_array_append_new(list, one);
     }
@@ -342,6 +344,8 @@ const char *tune_shape_text(const struct bound_shape *s, char text[TUNE_TEXT])
                           : s->recompute ? ", recompute"
                                          : "");
     if (s->expert_bound > 0)
-        snprintf(text + n, TUNE_TEXT - n, ", expert_bound %g", s->expert_bound);
+        n += (size_t)snprintf(text + n, TUNE_TEXT - n, ", expert_bound %g", s->expert_bound);
+    if (s->peak > 0)
+        snprintf(text + n, TUNE_TEXT - n, ", peak %g", s->peak);
     return text;
 }

@@ -58,7 +58,8 @@ for k in 1 2 3; do
     { yes 'a line' | head -c $((1048576 - k)) && printf '\360\237\230\200'; } >"wide$k"
 done
 run "characters that stand in two reads" 0 '3 documents' text wide1 wide2 wide3 --tokenizer "$tok" -o wide.h5
-result "are whole" "$(grep 'no valid UTF-8' err)"
+why=$(grep 'no valid UTF-8' err)
+result "are whole" "$why"
 gzip -c a.jsonl >a.jsonl.gz
 run "a packed file" 0 '3 documents' jsonl a.jsonl.gz --tokenizer "$tok" -o gz.h5
 same "gzip changes nothing" a.h5 gz.h5
