@@ -487,7 +487,7 @@ static void search(struct heap *h)
         } else if (h->at[0].variant == WHOLE) {
             refine_family(h);
         } else if (refine(h)) {
-            if (s->compiled >= s->limit)
+            if (s->compiled >= s->limit - s->limit / 8) /* the rest is for loosen_best() */
                 break;
             compile_top(h);
         }
@@ -548,8 +548,8 @@ void tune_search_run(struct tune_search *s)
     search(&h);
     tune_guess_release(&h.g);
     vec_free(&h);
-    save_at_best(s);
     loosen_best(s);
+    save_at_best(s);
     count_rules(s);
 }
 
