@@ -8,10 +8,11 @@ SH_LOG_COMPILER = $(LOG_COMPILER)
 TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/src/build-aux/tap-driver.sh
 AM_TESTS_ENVIRONMENT = \
 	top_srcdir='$(abs_top_srcdir)' top_builddir='$(abs_top_builddir)' PIPER='$(abs_top_builddir)/piper' \
+	PIPER_MACHINES='$(abs_top_srcdir)/src/machines' \
 	CC='$(CC)' MPIEXEC='$(MPIEXEC)' MPIEXEC_FLAGS='$(MPIEXEC_FLAGS)' \
 	LSAN_OPTIONS='suppressions=$(abs_top_srcdir)/tests/lsan.supp:print_suppressions=0' \
 	UBSAN_OPTIONS=print_stacktrace=1; \
-	export top_srcdir top_builddir PIPER CC MPIEXEC MPIEXEC_FLAGS LSAN_OPTIONS UBSAN_OPTIONS;
+	export top_srcdir top_builddir PIPER PIPER_MACHINES CC MPIEXEC MPIEXEC_FLAGS LSAN_OPTIONS UBSAN_OPTIONS;
 
 # make begins them in this order: those that take longest are not the last, for which one processor waits.
 SLOW_TESTS = tests/matrix/matrix.sh tests/mpi/all.sh tests/fault/fault.sh tests/matrix/same.sh tests/train/signals.sh tests/train/halt.sh \

@@ -4,8 +4,6 @@
 src=${top_srcdir:-.}
 man=$src/src/man
 piper=$(realpath "${PIPER:-./piper}")
-PIPER_MACHINES=$(realpath "$src/src/machines")
-export PIPER_MACHINES
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 log=$dir/log

@@ -4,7 +4,6 @@
 # those of the same passes one after the other: loss and gradient norm of three steps, to the last digit printed.
 # time-limit: 120
 . "${top_srcdir:-.}/tests/train/lib.sh" || exit 99
-export PIPER_MACHINES="$src/src/machines"
 
 # pairs NAME LAYOUT PEAK [DIRECTIVE]: NAME.json
 pairs()

@@ -3,8 +3,7 @@
 # planned and simulated. What tune finds is at least as good as the best of them; with the same dimensions as they it compiles less than a
 # tenth of their number, over all problems. PROBLEMS (default 1; tests/tune_all.sh: 20) of the list below. Then what it says of bad input, a starting strategy, and --measure. Prints TAP.
 piper=$(realpath "${PIPER:-./piper}")
-PIPER_MACHINES=$(realpath "${top_srcdir:-.}/src/machines")
-export PIPER_MACHINES OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 problems=${PROBLEMS:-1}
 src=$(realpath "${top_srcdir:-.}")
 dir=$(mktemp -d) || exit 99
@@ -130,7 +129,7 @@ while read -r layers width heads seq ranks batch network && [ $number -lt "$prob
     echo "{\"model_type\": \"llama\", \"vocab_size\": 8192, \"hidden_size\": $width, \"intermediate_size\": $((width * 3)), \"num_hidden_layers\": $layers,
         \"num_attention_heads\": $heads, \"num_key_value_heads\": $heads, \"max_position_embeddings\": 4096, \"tie_word_embeddings\": false}" >model.json
     echo "{\"batch_size\": $batch, \"seq_len\": $seq, \"steps\": 1, \"dtype\": \"bfloat16\"}" >train.json
-    sed "s/\"ranks_per_node\": 8/\"ranks_per_node\": 2/; s/\"bandwidth\": 50e9/\"bandwidth\": $network/" "$PIPER_MACHINES/h100.json" >machine.json
+    sed "s/\"ranks_per_node\": 8/\"ranks_per_node\": 2/; s/\"bandwidth\": 50e9/\"bandwidth\": $network/" "$src/src/machines/h100.json" >machine.json
     search all
     search same -s dimensions.json
     strategies "$ranks" "$layers" "$batch" >list

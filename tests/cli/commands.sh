@@ -10,8 +10,6 @@ trap 'ranks_end; rm -rf "$dir"' EXIT
 
 case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
 case $src in /*) ;; *) src=$PWD/$src ;; esac
-PIPER_MACHINES=$src/src/machines
-export PIPER_MACHINES
 cd "$dir" || exit 99
 . "$src/tests/jobs/lib.sh"
 

@@ -6,7 +6,6 @@ src=$(cd "${top_srcdir:-.}" && pwd) || exit 99
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 shown=$dir/shown
-export PIPER_MACHINES="$src/src/machines" # a build outside the tree has none beside it
 case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
 cp "$src"/tests/jobs/*.json "$dir"
 cd "$dir" || exit 99

@@ -5,7 +5,6 @@ piper=${PIPER:-./piper}
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 . "${top_srcdir:-.}/tests/tap.sh" || exit 99
-export PIPER_MACHINES="${top_srcdir:-.}/src/machines" # a build outside the tree has none beside it
 
 # bytes KIND PLAN: of rank 0.
 bytes()

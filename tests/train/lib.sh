@@ -7,7 +7,6 @@ src=${top_srcdir:-.}
 shown=out
 case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
 case $src in /*) ;; *) src=$PWD/$src ;; esac
-export PIPER_MACHINES="$src/src/machines" # a build outside the tree has none beside it
 dir=$(mktemp -d) || exit 99
 trap 'ranks_end; rm -rf "$dir"' EXIT
 cd "$dir" || exit 99
