@@ -3,13 +3,13 @@
  * streams are to be busy all the time, and the order decides; an order for that is as good where they take less, and hardly another one is better
  * where they take more. Of weights from 0.7 to 1.5 those from 0.95 to 1.06 are the best for six kinds of layers, with all-to-alls from a fifth to one and a half
  * of computation: a fifth of a percent off on average. Where the BW of experts is one run, four fifths are: were it more, such a run would begin
- * while an all-to-all travels that is done before it. Gathers and sums of regions go over faster links than rows of experts, and take a fifth of the
- * longest run (tests/speed/overlap.py). */
+ * while an all-to-all travels that is done before it. Gathers and sums of regions take what the links of
+ * a node of that machine take for them, and so do rows of experts beside them that stay in a node, over the same links (OVERLAP.md). */
 #include "sched/weights.h"
 
 #include "sched/cost/cost.h"
 
-enum { LONGEST_REGION = 200, NOT_YET = UINT32_MAX };
+enum { NOT_YET = UINT32_MAX };
 static const double rows_by_runs[] = { 0.8, 1.0 }; /* BW of experts whole, in parts */
 
 /* Of a pass of a sub-chunk on a device. */
@@ -33,8 +33,14 @@ static double pass_seconds(const struct sched *s, const struct machine *m, uint3
     return sum;
 }
 
-/* [sub * IR_PASS_COUNT + pass], owned by the caller. */
-static uint32_t *weigh_runs(const struct sched *s)
+/* How long runs take, and an element of a border on the links of a node. */
+struct scale {
+    uint32_t *runs; /* [sub * IR_PASS_COUNT + pass], owned by the caller */
+    double element;
+    uint32_t per_node; /* ranks */
+};
+
+static struct scale weigh_runs(const struct sched *s)
 {
     const uint32_t n = s->chunks.subs.n;
     double *seconds = mem_alloc((size_t)n * IR_PASS_COUNT * sizeof *seconds), most = 0;
@@ -57,9 +63,12 @@ static uint32_t *weigh_runs(const struct sched *s)
     }
     for (uint32_t i = 0; i < n * IR_PASS_COUNT; i++)
         weight[i] = 1 + (most > 0 ? (uint32_t)(seconds[i] / most * (WEIGHTS_LONGEST - 1)) : 0);
+    const double seconds_each = (double)s->microbatch_size * (double)ir_dtype_size(s->in->compute, s->in->compute) /
+                                m.links[LINK_NODE].bandwidth;
+    const struct scale scale = { weight, most > 0 ? seconds_each / most * WEIGHTS_LONGEST : 0, m.ranks_per_node };
     machine_release(&m);
     mem_free(seconds);
-    return weight;
+    return scale;
 }
 
 /* Elements of what crosses a border that a node is for: of rows of experts, or else. */
@@ -71,24 +80,34 @@ static double border_elements(const struct sched *s, const struct ir_dag *d, con
                : 0;
 }
 
-/* Sets takes of the borders, in proportion to their elements; that of the runs is known. */
-static void weigh_borders(const struct sched *s, const struct ir_dag *d, uint32_t *takes)
+static uint32_t most_expert_parts(const struct sched *s)
 {
-    double runs = 0, rows = 1, most = 1;
+    uint32_t most = 1;
+    for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
+        most = expert_parts(s, c) > most ? expert_parts(s, c) : most;
+    return most;
+}
+
+/* Sets takes of the borders, in proportion to their elements; that of the runs is known. */
+static void weigh_borders(const struct sched *s, const struct ir_dag *d, const struct scale *scale, uint32_t *takes)
+{
+    const uint32_t share = s->share.n, ep = most_expert_parts(s);
+    double runs = 0, rows = 1;
     bool parts = false;
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
-        const double region = n->kind == IR_NODE_BORDER ? border_elements(s, d, n, false) : 0;
         runs += n->kind == IR_NODE_RUN ? takes[i] : 0;
         parts = parts || (n->kind == IR_NODE_RUN && n->part);
         rows += n->kind == IR_NODE_BORDER ? border_elements(s, d, n, true) : 0;
-        most = region > most ? region : most;
     }
+    /* of an element what a device receives, or sends */
+    const double region = scale->element * (share - 1) / share;
+    const double row = share > 1 && ep <= scale->per_node ? scale->element * (ep - 1) / ep / share
+                                                          : runs * rows_by_runs[parts] / rows;
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
         if (n->kind == IR_NODE_BORDER && n->cost > 0)
-            takes[i] = 1 + (uint32_t)(border_elements(s, d, n, true) / rows * runs * rows_by_runs[parts] +
-                                      border_elements(s, d, n, false) / most * LONGEST_REGION);
+            takes[i] = 1 + (uint32_t)(border_elements(s, d, n, true) * row + border_elements(s, d, n, false) * region);
     }
 }
 
@@ -156,25 +175,29 @@ static void find_path(const struct list_plan *list, struct weights *w, uint32_t 
 void weights_find(const struct sched *s, const struct list_plan *list, struct weights *w)
 {
     const uint32_t n = list->dag.nodes.n;
-    uint32_t *runs = weigh_runs(s);
+    const struct scale scale = weigh_runs(s);
     struct stops stops = { 0 };
     w->takes = mem_alloc((n + 1) * sizeof *w->takes);
     w->path = mem_alloc((n + 1) * sizeof *w->path);
     w->begins = mem_alloc(n + 1);
     for (uint32_t i = 0; i < n; i++) {
         const struct ir_node *k = &list->dag.nodes.at[i];
-        w->takes[i] = k->kind == IR_NODE_RUN ? weigh_run(s, k, runs) : k->cost > 0;
+        w->takes[i] = k->kind == IR_NODE_RUN ? weigh_run(s, k, scale.runs) : k->cost > 0;
         w->path[i] = NOT_YET;
         w->begins[i] = list->group[i] != 0;
     }
-    weigh_borders(s, &list->dag, w->takes);
+    weigh_borders(s, &list->dag, &scale, w->takes);
     for (uint32_t i = 0; i < n; i++)
         if (list->group[i])
             find_path(list, w, i, &stops);
     for (uint32_t i = 0; i < n; i++)
-        w->path[i] = w->path[i] == NOT_YET ? 0 : w->path[i];
+        if (w->path[i] == NOT_YET)
+            w->path[i] = 0;
+        else if (w->path[i] == w->takes[i] &&
+                 passes_on(&list->dag.nodes.at[i])) /* the end of a pass, for which a neighbour waits */
+            w->path[i] = UINT32_MAX;
     vec_free(&stops);
-    mem_free(runs);
+    mem_free(scale.runs);
 }
 
 void weights_release(struct weights *w)

@@ -177,6 +177,23 @@ pairs tensor '"pp":4,"dp":1,"tp":8' ',"peak":1000'
 figures -m dense.json -s tensor.json -t train.json --device cuda --machine h100 >tensor && read -r _ hidden _ <tensor &&
     awk -v h="$hidden" 'BEGIN { exit !(h >= 0.8) }'
 result "tensor groups: $hidden of the gathers and sums of pairs are hidden, at least 0.8"
+# what a neighbour waits for does not stand behind the next pair: ranks would take turns
+microbatches=16
+echo '{"batch_size": 16, "seq_len": 8192, "steps": 1, "dtype": "bfloat16"}' >train.json
+pairs context '"pp":4,"dp":1,"cp":2' ''
+"$piper" plan -m dense.json -s context.json -t train.json --device cuda --machine h100 --simulate --json >json 2>out
+idle=$(awk '/^  "mean"/ { mean = 1 } mean && /"idle_seconds"/ { idle = $2 + 0; mean = 0 } /^  "step_seconds"/ { step = $2 + 0 } END { printf "%.3f", idle / step }' json)
+awk -v i="$idle" 'BEGIN { exit !(i > 0 && i < 0.15) }'
+result "context groups: ranks idle for $idle of a step, less than 0.15"
+# experts over nodes beside tensor groups, whose links are faster
+sed 's/"num_experts": 64/"num_experts": 128/; s/"num_attention_heads": 32/"num_attention_heads": 64/; s/"head_dim": 64/"head_dim": 128/; s/"hidden_size": 2048/"hidden_size": 4096/
+    s/"num_key_value_heads": 8/"num_key_value_heads": 4/; s/"num_hidden_layers": 16/"num_hidden_layers": 8/; s/"moe_intermediate_size": 1024/"moe_intermediate_size": 1536/' model.json >both.json
+echo '{"batch_size": 64, "seq_len": 4096, "steps": 1, "dtype": "bfloat16"}' >train.json
+microbatches=8
+pairs beside '"pp":2,"dp":8,"tp":2,"ep":16,"expert_bound":1.25' ',"peak":1000'
+figures -m both.json -s beside.json -t train.json --device cuda --machine h100 >both && read -r _ hidden _ <both &&
+    awk -v h="$hidden" 'BEGIN { exit !(h >= 0.93) }'
+result "experts and tensor groups: $hidden of what travels in pairs is hidden, at least 0.93"
 
 # ---- trained ----
 # metrics NAME MODEL: of three steps of this job on 4 ranks

@@ -25,3 +25,5 @@ SCRIPT_TESTS += tests/text/small.sh tests/text/chats.sh tests/cli/data.sh
 LONG_TESTS += tests/text/equal.sh tests/text/large.sh tests/text/points.sh
 EXTRA_DIST += tests/text/chats.py tests/text/corpus.py tests/text/equal.py tests/text/equal.txt tests/text/kinds.py tests/text/small \
 	tests/text/small.py tests/text/speed.py tests/text/speed_all.py
+# a folder: make would make it of small.sh, by its rule for scripts
+.PHONY: tests/text/small
