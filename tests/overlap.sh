@@ -22,6 +22,14 @@ figures()
         END { printf "%.6f %.4f %.6f\n", step, (sum["c"] > 0 ? 1 - sum["e"] / sum["c"] : 0), most / 1024 ^ 3 }' json
 }
 
+# hides NAME MODEL LEAST WHAT: NAME.json hides so much of what travels in pairs in steady state, on the sheet of the H100
+hides()
+{
+    figures -m "$2.json" -s "$1.json" -t train.json --device cuda --machine h100 >"$1" && read -r _ hidden _ <"$1" &&
+        awk -v h="$hidden" -v least="$3" 'BEGIN { exit !(h >= least) }'
+    result "$4: $hidden of what travels in pairs is hidden, at least $3"
+}
+
 # ---- simulated ----
 echo '{"model_type": "qwen3_moe", "vocab_size": 4096, "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32,
  "num_key_value_heads": 8, "head_dim": 64, "num_experts": 64, "num_experts_per_tok": 8, "moe_intermediate_size": 1024,
@@ -174,9 +182,7 @@ sed 's/"num_hidden_layers": 16/"num_hidden_layers": 8/; s/qwen3_moe/llama/; s/20
 echo '{"batch_size": 8, "seq_len": 8192, "steps": 1, "dtype": "bfloat16"}' >train.json
 microbatches=8
 pairs tensor '"pp":4,"dp":1,"tp":8' ',"peak":1000'
-figures -m dense.json -s tensor.json -t train.json --device cuda --machine h100 >tensor && read -r _ hidden _ <tensor &&
-    awk -v h="$hidden" 'BEGIN { exit !(h >= 0.8) }'
-result "tensor groups: $hidden of the gathers and sums of pairs are hidden, at least 0.8"
+hides tensor dense 0.8 'tensor groups'
 # what a neighbour waits for does not stand behind the next pair: ranks would take turns
 microbatches=16
 echo '{"batch_size": 16, "seq_len": 8192, "steps": 1, "dtype": "bfloat16"}' >train.json
@@ -191,9 +197,7 @@ sed 's/"num_experts": 64/"num_experts": 128/; s/"num_attention_heads": 32/"num_a
 echo '{"batch_size": 64, "seq_len": 4096, "steps": 1, "dtype": "bfloat16"}' >train.json
 microbatches=8
 pairs beside '"pp":2,"dp":8,"tp":2,"ep":16,"expert_bound":1.25' ',"peak":1000'
-figures -m both.json -s beside.json -t train.json --device cuda --machine h100 >both && read -r _ hidden _ <both &&
-    awk -v h="$hidden" 'BEGIN { exit !(h >= 0.93) }'
-result "experts and tensor groups: $hidden of what travels in pairs is hidden, at least 0.93"
+hides beside both 0.93 'experts and tensor groups'
 
 # ---- trained ----
 # metrics NAME MODEL: of three steps of this job on 4 ranks
