@@ -58,24 +58,19 @@ static enum status lower_variant(struct sched *s, uint32_t v, struct sched_outpu
     return pass_lower(s, out, e);
 }
 
-/* What a rank allocates: of a class, 0 where it has no plan yet; at most, and on which class. */
+/* What a rank allocates: of a class, 0 where it has no plan yet; at most. */
 static uint64_t bytes_of(const struct sched_output *out, uint32_t class_id)
 {
     const struct plan_header *h = out->classes[class_id].blob;
     return h ? h->total_bytes : 0;
 }
 
-static uint32_t class_of_peak(const struct sched_output *out)
-{
-    uint32_t peak = 0;
-    for (uint32_t c = 1; c < out->n_classes; c++)
-        peak = bytes_of(out, c) > bytes_of(out, peak) ? c : peak;
-    return peak;
-}
-
 static uint64_t peak_of(const struct sched_output *out)
 {
-    return bytes_of(out, class_of_peak(out));
+    uint64_t peak = 0;
+    for (uint32_t c = 0; c < out->n_classes; c++)
+        peak = bytes_of(out, c) > peak ? bytes_of(out, c) : peak;
+    return peak;
 }
 
 /* ---- the class that takes most, by estimate ----------------------------------------------------------------------------------- */

@@ -35,8 +35,8 @@ struct sched_input {
     bool eval;     /* plans get a list "eval" */
     bool snapshot; /* plans get memory for a copy of the state: checkpoints are written beside training */
     const struct ir_target *target;
-    uint64_t
-        room; /* bytes of the target's memory that plans may take: where the fastest order keeps within them, it needs no "peak"; 0: unknown */
+    /* Bytes of the target's memory that a rank has: the fastest order is taken where it keeps within them, though no "peak" says so; 0: unknown. */
+    uint64_t room;
     uint32_t multiprocessors; /* of the smallest device of the job; 0: what the target assumes */
     uint64_t comm_scratch;    /* bytes that the communication back end wants per reducing stream, at most; 0: none */
     const struct machine *machine;      /* predicted times are written into the plans; NULL: none */

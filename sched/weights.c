@@ -193,9 +193,8 @@ void weights_find(const struct sched *s, const struct list_plan *list, struct we
     for (uint32_t i = 0; i < n; i++)
         if (w->path[i] == NOT_YET)
             w->path[i] = 0;
-        else if (w->path[i] == w->takes[i] &&
-                 passes_on(&list->dag.nodes.at[i])) /* the end of a pass, for which a neighbour waits */
-            w->path[i] = UINT32_MAX;
+        else if (w->path[i] == w->takes[i] && passes_on(&list->dag.nodes.at[i]))
+            w->path[i] = UINT32_MAX; /* it ends a pass, and a neighbour waits for that */
     vec_free(&stops);
     mem_free(scale.runs);
 }

@@ -72,7 +72,11 @@ bool tune_evaluate(const struct tune_search *s, const struct bound_shape *shape,
     const uint64_t room = fills && s->memory > outside ? (uint64_t)(s->memory - outside) : 0;
     if (!evaluate(s, shape, room, out, e))
         return false;
-    return out->shape.peak <= 0 || tune_fits(s, out->need) || evaluate(s, shape, 0, out, e);
+    if (out->shape.peak <= 0 || tune_fits(s, out->need))
+        return true;
+    const bool good = evaluate(s, shape, 0, out, e); /* libraries take more than was known */
+    out->short_of_room = true;
+    return good;
 }
 
 bool tune_fits(const struct tune_search *s, double bytes)
