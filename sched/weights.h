@@ -9,8 +9,8 @@ enum { WEIGHTS_LONGEST = 1000 }; /* of the longest run */
 /* By node. Numbers are whole, so that every machine comes to the same plan. */
 struct weights {
     uint32_t *takes; /* 0: no time */
-    uint32_t *
-        path; /* the longest path from its start to the end of its group that overlaps; 0: it is in none; UINT32_MAX: it ends a pass, before all else */
+    /* The longest path from its start to the end of its group that overlaps; 0: it is in none; UINT32_MAX: it ends a pass, before all else. */
+    uint32_t *path;
     uint8_t *begins; /* 1: nothing of its group comes before it */
 };
 /* Needs: list.group, the adjacency. Ends with release. */

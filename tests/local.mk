@@ -164,6 +164,9 @@ LONG_TESTS += tests/emulate/makespan.sh tests/emulate/overhead.sh
 MOSTLYCLEANFILES += test-suite-long.log
 
 # Folders of data whole; of the others what is no test. tests/speed: steps beside PyTorch's, python3 tests/speed/table.py ./piper
+# tests/golden has what its test leaves, which would be taken for a result there
+dist-hook:
+	rm -f $(distdir)/tests/golden/*.log $(distdir)/tests/golden/*.trs
 EXTRA_DIST += tests/emulate/recorded tests/fuzz/corpus tests/fuzz/hostile tests/fuzz/RESULTS.md tests/golden tests/jobs tests/num/reference tests/speed \
 	tests/unit/data $(SLOW_TESTS) $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/tap.sh tests/asan.supp tests/lsan.supp \
 	tests/aarch64/sysroot.sh tests/batch/cluster.sh tests/batch/launcher.c tests/cli/lib.sh tests/fault/lib.sh tests/matrix/lib.sh tests/mpi/testlist \
