@@ -165,7 +165,9 @@ MOSTLYCLEANFILES += test-suite-long.log
 
 # Folders of data whole; of the others what is no test. tests/speed: steps beside PyTorch's, python3 tests/speed/table.py ./piper
 # tests/golden has what its test leaves, which would be taken for a result there
-dist-hook:
+dist-hook: dist-golden
+.PHONY: dist-golden
+dist-golden:
 	rm -f $(distdir)/tests/golden/*.log $(distdir)/tests/golden/*.trs
 EXTRA_DIST += tests/emulate/recorded tests/fuzz/corpus tests/fuzz/hostile tests/fuzz/RESULTS.md tests/golden tests/jobs tests/num/reference tests/speed \
 	tests/unit/data $(SLOW_TESTS) $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/tap.sh tests/asan.supp tests/lsan.supp \
