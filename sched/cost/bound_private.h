@@ -13,7 +13,6 @@ struct bound_share {
 /* A stage of the model, one microbatch: seconds, at least. */
 struct bound_stage {
     double f, bi, bw; /* kernels */
-    double bw_first;  /* of bw, the first layer */
     /* What none of the exchanges inside of the pass can hide behind, and these exchanges: F takes serial_f +
      * exchanges, a backward serial_bi + exchanges */
     double serial_f, serial_bi, exchanges;

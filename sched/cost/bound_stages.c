@@ -157,7 +157,6 @@ static void add_op(const struct bound *b, const struct bound_cut *cut, const str
     at->f += t[0];
     at->bi += t[1];
     at->bw += t[2];
-    at->bw_first += at->first == IR_NONE || bound__op(b, o)->block == bound__op(b, at->first)->block ? t[2] : 0;
     at->serial_f += hides ? 0 : t[0];
     at->serial_bi += hides ? 0 : t[1];
     at->first = o < at->first ? o : at->first;

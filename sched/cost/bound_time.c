@@ -294,13 +294,10 @@ static bool ready(const struct path *p, const struct cell *c, double *at)
 }
 
 /* Of BW what may come behind the gradient that B gives on. B runs as BI and then BW only where something is exchanged inside of the pass
- * (sched/build.c); BW of a region runs while its sum travels, which the next region waits for: alone in its group all are done then but those
- * of the first layer. */
-static double behind(const struct path *p, const struct bound_stage *at, bool alone)
+ * (sched/build.c). */
+static double behind(const struct path *p, const struct bound_stage *at)
 {
-    if (at->branches || p->b->freezes)
-        return at->bw;
-    return p->s->tp * p->s->cp * p->s->ep == 1 ? 0 : alone ? at->bw_first : at->bw;
+    return at->branches || p->b->freezes || p->s->tp * p->s->cp * p->s->ep > 1 ? at->bw : 0;
 }
 
 /* Computing of a cell, of that what may come in the next group (a BW of pairs), and what passes before its result is there, once it may begin; and how
@@ -325,9 +322,9 @@ static struct cell_times times_of(const struct path *p, const struct cell *c, bo
     const double slow = t.busy + (alone ? slowed(p->b) * fmax(t.rows, t.regions) : 0);
     double chain = exchanges ? (backward ? at->serial_bi : at->serial_f) + at->exchanges : 0;
     chain += again && exchanges ? again->serial[stage] : 0;
-    t.result = fmax(c->pass == IR_PASS_B ? t.busy - behind(p, at, alone) : slow, chain);
+    t.result = fmax(c->pass == IR_PASS_B ? t.busy - behind(p, at) : slow, chain);
     t.result -= again && p->b->freezes ? again->seconds[stage] : 0; /* it may run before the gradient comes */
-    t.late = !alone && c->pass == IR_PASS_B ? behind(p, at, alone) : 0;
+    t.late = !alone && c->pass == IR_PASS_B ? behind(p, at) : 0;
     t.end = fmax(fmax(slow - t.late, fmax(t.rows, t.regions)), t.result);
     return t;
 }

@@ -262,6 +262,25 @@ START_TEST(below_what_a_table_takes)
 }
 END_TEST
 
+/* A gradient is passed on before the BW of several layers. */
+START_TEST(below_what_one_backward_takes)
+{
+    struct seen seen = { 0 };
+    struct bench b;
+    bench_init(&b, MODEL_DROPLESS, 8, 3, false,
+               "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"cp\":2,\"ep\":4,\"bucket_size\":256,\"expert_bound\":1.25},"
+               "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":1}]");
+    for (int i = 0; i < 2; i++) { /* without memory to spare, and with it */
+        const struct bound_shape s = tune_space_shape(&b.space, 0);
+        hold(&b, &s, &seen);
+    }
+    bench_release(&b);
+    ck_assert_uint_eq(seen.wrong, 0);
+    ck_assert_uint_eq(seen.n, 2);
+    ck_assert_double_gt(seen.order / seen.n, 0.7);
+}
+END_TEST
+
 /* The manual's words for open keys: microbatches of 1, 2, 4, 8 and 16 sequences, and one; a zero group of the ranks of a node, where there are
  * more. Bits by value. */
 static void check_open(uint32_t ranks, uint64_t microbatches, uint64_t zero_groups)
@@ -461,6 +480,7 @@ int main(void)
     tcase_add_test(c, names_rules);
     tcase_add_test(c, below_what_is_planned);
     tcase_add_test(c, below_what_a_table_takes);
+    tcase_add_test(c, below_what_one_backward_takes);
     tcase_add_test(c, open_keys);
     tcase_add_test(c, families_are_all);
     tcase_add_test(c, counts_are_all);
