@@ -198,6 +198,10 @@ echo '{"batch_size": 64, "seq_len": 4096, "steps": 1, "dtype": "bfloat16"}' >tra
 microbatches=8
 pairs beside '"pp":2,"dp":8,"tp":2,"ep":16,"expert_bound":1.25' ',"peak":1000'
 hides beside both 0.93 'experts and tensor groups'
+# and in a node, over the same links
+echo '{"batch_size": 8, "seq_len": 4096, "steps": 1, "dtype": "bfloat16"}' >train.json
+pairs near '"pp":2,"dp":1,"tp":8,"ep":8,"expert_bound":1.25' ',"peak":1000'
+hides near both 0.93 'experts and tensor groups in a node'
 
 # ---- trained ----
 # metrics NAME MODEL: of three steps of this job on 4 ranks

@@ -241,21 +241,27 @@ START_TEST(below_what_is_planned)
 }
 END_TEST
 
+/* Of all candidates of a start. */
+static void hold_all(enum compiled_model model, uint32_t ranks, int machine, const char *start, struct seen *seen)
+{
+    struct bench b;
+    bench_init(&b, model, ranks, machine, false, start);
+    for (uint32_t i = 0; i < b.space.candidates; i++) {
+        const struct bound_shape s = tune_space_shape(&b.space, i);
+        hold(&b, &s, seen);
+    }
+    bench_release(&b);
+}
+
 /* A tied table is held by two stages, which may shard its state together. */
 START_TEST(below_what_a_table_takes)
 {
     struct seen seen = { 0 };
-    for (uint32_t ranks = 2; ranks <= 4; ranks += 2) {
-        struct bench b;
-        bench_init(&b, MODEL_TABLE, ranks, 0, false,
-                   "[{\"op\":\"layout\",\"pp\":2,\"zero\":{\"in\":[0,1]}},"
-                   "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":16}]");
-        for (uint32_t i = 0; i < b.space.candidates; i++) {
-            const struct bound_shape s = tune_space_shape(&b.space, i);
-            hold(&b, &s, &seen);
-        }
-        bench_release(&b);
-    }
+    for (uint32_t ranks = 2; ranks <= 4; ranks += 2)
+        hold_all(MODEL_TABLE, ranks, 0,
+                 "[{\"op\":\"layout\",\"pp\":2,\"zero\":{\"in\":[0,1]}},"
+                 "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":16}]",
+                 &seen);
     ck_assert_uint_eq(seen.wrong, 0);
     ck_assert_uint_ge(seen.n, 3);
     ck_assert_double_gt(seen.memory / seen.n, 0.7);
@@ -266,15 +272,11 @@ END_TEST
 START_TEST(below_what_one_backward_takes)
 {
     struct seen seen = { 0 };
-    struct bench b;
-    bench_init(&b, MODEL_DROPLESS, 8, 3, false,
-               "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"cp\":2,\"ep\":4,\"bucket_size\":256,\"expert_bound\":1.25},"
-               "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":1}]");
-    for (int i = 0; i < 2; i++) { /* without memory to spare, and with it */
-        const struct bound_shape s = tune_space_shape(&b.space, 0);
-        hold(&b, &s, &seen);
-    }
-    bench_release(&b);
+    for (int i = 0; i < 2; i++) /* without memory to spare, and with it */
+        hold_all(MODEL_DROPLESS, 8, 3,
+                 "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"cp\":2,\"ep\":4,\"bucket_size\":256,\"expert_bound\":1.25},"
+                 "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":1}]",
+                 &seen);
     ck_assert_uint_eq(seen.wrong, 0);
     ck_assert_uint_eq(seen.n, 2);
     ck_assert_double_gt(seen.order / seen.n, 0.7);
